@@ -1,0 +1,1 @@
+"""Checkpoints: names, shapes, dtypes and ranged reads, whatever the file format."""

@@ -1,0 +1,114 @@
+"""What every checkpoint offers, whatever its format: a table of tensors, and ranged reads of their leading axis."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Array", "Checkpoint", "Meter", "TensorInfo"]
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor as the file declares it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """In the spelling of safetensors: ``F32``, ``BF16``, ``F8_E4M3``, ``I8``, ``BOOL`` …"""
+    nbytes: int
+
+    @property
+    def size(self) -> int:
+        """How many numbers the tensor holds."""
+        count = 1
+        for length in self.shape:
+            count *= length
+        return count
+
+
+@dataclass(slots=True)
+class Meter:
+    """What was read so far: bytes, requests, and a running digest of every range with its bytes."""
+
+    bytes: int = 0
+    requests: int = 0
+    _digest: Any = field(default_factory=hashlib.sha256, repr=False)
+
+    def record(self, where: str, start: int, block: bytes | memoryview) -> None:
+        """Count one range that was read."""
+        self.bytes += len(block)
+        self.requests += 1
+        self._digest.update(f"{where}\0{start}\0{len(block)}\0".encode())
+        self._digest.update(block)
+
+    def hexdigest(self) -> str:
+        """SHA-256 over all ranges read so far, in reading order."""
+        return str(self._digest.hexdigest())
+
+
+class Checkpoint(ABC):
+    """An opened checkpoint. It never holds a model: every read fetches just the rows that were asked for."""
+
+    path: Path
+    """What the user named: a file or a folder."""
+    format: str
+    """``safetensors``, ``torch-zip`` or ``torch-legacy``."""
+    tensors: Mapping[str, TensorInfo]
+    """By name, sorted."""
+    config: Mapping[str, Any]
+    """The parsed ``config.json`` beside the weights; empty if there is none."""
+    files: tuple[Path, ...]
+    """The weight files, in reading order."""
+    folder: Path | None
+    """The folder whose side files (config, tokenizer) belong to the weights; ``None`` if there is none."""
+    meter: Meter
+    notes: tuple[str, ...]
+    """What the reader chose or passed over, in plain words."""
+
+    @abstractmethod
+    def read_rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Rows ``start:stop`` of the leading axis as float32, shape ``(stop - start, *shape[1:])``.
+
+        A scalar is read as shape ``(1,)``. NaN and Inf come through as they are.
+
+        Raises ``KeyError`` for an unknown name, ``IndexError`` for rows outside the tensor and ``CheckpointError`` where the bytes
+        cannot be had.
+        """
+
+    @abstractmethod
+    def read_rows_at(self, name: str, ids: Sequence[int]) -> Array:
+        """The rows ``ids`` of the leading axis as float32, in the order asked for; neighbouring rows are read as one range."""
+
+    @abstractmethod
+    def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Rows ``start:stop`` of the leading axis as stored, row-major and little-endian: for comparing bit by bit."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the files."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors together."""
+        return sum(info.nbytes for info in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors together, as stored."""
+        return sum(info.size for info in self.tensors.values())
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

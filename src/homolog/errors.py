@@ -1,0 +1,80 @@
+"""Everything that homolog raises on purpose.
+
+HomologError
+├── UsageError                  the call itself is off: an unknown option, an output that exists already
+└── CheckpointError             a file; carries path, at, found, expected
+    ├── CheckpointNotFound      no such path, or nothing in it that could be a checkpoint
+    ├── UnsupportedFormat       a file of a kind that homolog does not read
+    ├── IncompleteCheckpoint    a shard, a config or the base of an adapter is missing
+    ├── MalformedCheckpoint     the bytes contradict the format, or the config contradicts the shapes
+    └── UnsafeCheckpoint        reading on would run code, or leave the checkpoint's own folder
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointNotFound",
+    "HomologError",
+    "IncompleteCheckpoint",
+    "MalformedCheckpoint",
+    "UnsafeCheckpoint",
+    "UnsupportedFormat",
+    "UsageError",
+]
+
+_LONGEST_QUOTE = 200
+
+
+class HomologError(Exception):
+    """The root of the tree; catching it catches all that homolog raises on purpose."""
+
+
+class UsageError(HomologError):
+    """The call is off; the message says what to do instead."""
+
+
+class CheckpointError(HomologError):
+    """A checkpoint cannot be read: which file, where in it, what was found and what was expected."""
+
+    def __init__(self, path: Path | str, *, at: str, found: str, expected: str) -> None:
+        self.path = Path(path)
+        self.at = _clip(at)
+        self.found = _clip(found)
+        self.expected = _clip(expected)
+        super().__init__(f"{self.path}: at {self.at}: found {self.found}, expected {self.expected}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.path, self.at, self.found, self.expected))
+
+
+class CheckpointNotFound(CheckpointError):
+    """No such path, or nothing in it that could be a checkpoint."""
+
+
+class UnsupportedFormat(CheckpointError):
+    """A file of a kind that homolog does not read."""
+
+
+class IncompleteCheckpoint(CheckpointError):
+    """A shard, a config or the base of an adapter is missing."""
+
+
+class MalformedCheckpoint(CheckpointError):
+    """The bytes contradict the format, or the config contradicts the shapes."""
+
+
+class UnsafeCheckpoint(CheckpointError):
+    """Reading on would run code, or leave the checkpoint's own folder."""
+
+
+def _clip(text: str) -> str:
+    """Quote hostile text in bounded length, on one line and without control characters."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[: _LONGEST_QUOTE + 1])
+    return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"
+
+
+def _rebuild(kind: type[CheckpointError], path: Path, at: str, found: str, expected: str) -> CheckpointError:
+    return kind(path, at=at, found=found, expected=expected)

@@ -1,0 +1,1 @@
+"""Probes: each asks one question about a pair of models and answers with a finding."""
