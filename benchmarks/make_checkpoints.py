@@ -159,7 +159,7 @@ class Weights:
     def _channel_scale(self) -> Array:
         """How loud each residual channel is; a few are very loud."""
         draw = _stream(self.seed, "channels")
-        scale = np.exp(0.1 * draw.standard_normal(self.shape.width, dtype=np.float32))
+        scale: Array = np.exp(0.1 * draw.standard_normal(self.shape.width, dtype=np.float32))
         scale[draw.choice(self.shape.width, 8, replace=False)] *= 4.0
         return scale
 
@@ -168,7 +168,7 @@ class Weights:
         if kind.startswith(("gate", "up")):
             return self._unit_scale(layer, kind)
         if name.endswith(("o_proj.weight", "down_proj.weight")):
-            return self._channel_scale() / math.sqrt(2 * self.shape.layers)
+            return np.asarray(self._channel_scale() / math.sqrt(2 * self.shape.layers), dtype=np.float32)
         own = _stream(self.seed, name, "rows").standard_normal(shape[0], dtype=np.float32)
         return np.asarray(np.exp(0.2 * own), dtype=np.float32)
 
