@@ -2,6 +2,7 @@
 
 HomologError
 ├── UsageError                  the call itself is off: an unknown option, an output that exists already
+├── FetchError                  published weights could not be fetched, or are not what the catalogue says
 └── CheckpointError             a file; carries path, at, found, expected
     ├── CheckpointNotFound      no such path, or nothing in it that could be a checkpoint
     ├── UnsupportedFormat       a file of a kind that homolog does not read
@@ -17,6 +18,7 @@ from pathlib import Path
 __all__ = [
     "CheckpointError",
     "CheckpointNotFound",
+    "FetchError",
     "HomologError",
     "IncompleteCheckpoint",
     "MalformedCheckpoint",
@@ -34,6 +36,10 @@ class HomologError(Exception):
 
 class UsageError(HomologError):
     """The call is off; the message says what to do instead."""
+
+
+class FetchError(HomologError):
+    """Published weights could not be fetched, or are not what the catalogue says."""
 
 
 class CheckpointError(HomologError):

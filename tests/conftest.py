@@ -1,0 +1,30 @@
+"""What all tests share: published weights, fetched once a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hypothesis import settings
+
+from homolog.demo.catalogue import read_catalogue
+from homolog.demo.fetch import default_cache, fetch
+
+settings.register_profile("homolog", deadline=None, print_blob=True)
+settings.load_profile("homolog")
+
+
+@pytest.fixture(scope="session")
+def real() -> Callable[[str], Path]:
+    """``real("sceptr")`` is the folder of that published package, fetched on first use."""
+    catalogue = read_catalogue()
+    cache = default_cache()
+
+    def folder(name: str) -> Path:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{name}.lock"):
+            return fetch(catalogue.packages[name], cache)
+
+    return folder
