@@ -1,0 +1,47 @@
+"""The command line: parse, call once, print. All that ends a run is mapped to an exit code here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from homolog.errors import HomologError
+
+__all__ = ["main"]
+
+_USAGE, _INTERNAL, _INTERRUPTED, _PIPE_CLOSED = 2, 101, 130, 141
+
+
+def main() -> int:
+    """Run the command line; returns the exit code.
+
+    0 nothing found · 1 a relation found · 2 usage or input error · 3 inconclusive · 101 internal error.
+    """
+    try:
+        # deferred, so that an interrupt during the imports ends as quietly as any other
+        from homolog.cli.app import run
+
+        code = run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # the reader had enough; point stdout elsewhere so that the interpreter's last flush does not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except (HomologError, OSError) as error:
+        return _complain(str(error), _USAGE)
+    except Exception as error:
+        message = f"internal error: {type(error).__name__}: {error}"
+        return _complain(f"{message} (HOMOLOG_DEBUG=1 shows the traceback; please report it)", _INTERNAL)
+    return code
+
+
+def _complain(message: str, code: int) -> int:
+    """One line on stderr, whatever bytes the message quotes; the traceback before it if it was asked for."""
+    if os.environ.get("HOMOLOG_DEBUG"):
+        traceback.print_exc()
+    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message)
+    print(f"homolog: {line}", file=sys.stderr)  # noqa: T201
+    return code

@@ -1,0 +1,55 @@
+"""The verbs under one name. Nothing heavy is imported here: every verb imports what it calls when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from homolog import __version__
+from homolog.cli.compare import compare
+from homolog.cli.demo import demo
+from homolog.cli.inspect import inspect
+
+__all__ = ["app", "run"]
+
+# rich's help costs more than all the rest of `--help` together
+app = typer.Typer(
+    name="homolog",
+    help="Read the weights of language models and say whether one descends from another.",
+    epilog="Exit codes: 0 nothing found, 1 relation found, 2 usage or input error, 3 inconclusive, 101 internal error.",
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(inspect)
+app.command()(compare)
+app.command()(demo)
+
+# Newer Typers carry a Click of their own, older ones use the installed one; this is the base of either's complaints
+_CommandLineError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"homolog {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Read the weights of language models and say whether one descends from another."""
+
+
+def run() -> int:
+    """Parse the command line and run the verb; returns its exit code, lets errors through."""
+    try:
+        return int(app(prog_name="homolog", standalone_mode=False) or 0)
+    except _CommandLineError as error:
+        error.show()
+        return int(error.exit_code)

@@ -1,0 +1,60 @@
+"""``homolog compare A B``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["compare"]
+
+
+def compare(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="The known model: a folder or a weight file.", show_default=False)
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="The model in question.", show_default=False)],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML report to FILE.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the report if it exists.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
+    units: Annotated[int, typer.Option(min=8, help="Units read of each layer.")] = 64,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read every tensor, not just the ranges a verdict needs.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print the verdict's sentence alone, and no progress.")
+    ] = False,
+) -> int:
+    """Say whether B and A share descent, with a p-value.
+
+    Exits with 1 if a relation was found, 0 if none was, 3 if the weights cannot tell.
+    """
+    from homolog.cli import output
+    from homolog.cli.progress import Progress
+
+    if report:
+        output.check_target(report, force=force)
+    from homolog.compare import compare as compare_models
+
+    with Progress(quiet=quiet) as progress:
+        comparison = compare_models(Path(a), Path(b), seed=seed, units=units, full=full, progress=progress)
+    if report:
+        from homolog.report.html import write_report
+
+        write_report(comparison, report, overwrite=force)
+    if json:
+        output.print_json(comparison.to_json())
+    elif quiet:
+        typer.echo(comparison.sentence)
+    else:
+        from homolog.report.terminal import print_comparison
+
+        print_comparison(comparison, output.console())
+    if report and not quiet:
+        output.note(f"report written to {report}")
+    return comparison.exit_code

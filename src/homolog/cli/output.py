@@ -1,0 +1,48 @@
+"""What goes where: data to stdout, notes to stderr, and never over a file that exists."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homolog.errors import UsageError
+from homolog.provenance import round_floats
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["check_target", "console", "note", "print_json"]
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Refuse an output before any work is done that could not be written, or not without loss.
+
+    Raises ``UsageError``.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, expected the name of a file to write")
+    if path.exists() and not force:
+        raise UsageError(f"{path}: exists already; --force overwrites it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: no such folder to write the report into")
+
+
+def console() -> Console:
+    """A console on stdout: colours only on a terminal, and never against ``NO_COLOR``."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def note(text: str) -> None:
+    """Tell the user something that is not the result."""
+    sys.stderr.write(text + "\n")
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    """Print one JSON object, keys in the order of the contract; the same document gives the same bytes."""
+    text = json.dumps(round_floats(document), indent=2, allow_nan=False, ensure_ascii=False)
+    sys.stdout.write(text + "\n")
