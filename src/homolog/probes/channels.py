@@ -1,0 +1,127 @@
+"""Residual channels: does B's channel i resemble A's channel i more often than any other?
+
+Untouched by permuting neurons and heads, because the residual stream is common to all layers. ``channels.columns`` compares columns of
+the embedding and unembedding over shared tokens; ``channels.profiles`` the channel's norm gains, biases and column norms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from homolog.align.layers import BlockMap
+from homolog.checkpoint.base import Array
+from homolog.probes.exchangeable import find_order
+from homolog.probes.finding import Finding, Null
+from homolog.probes.groups import group_of
+from homolog.probes.indices import index_test, profile_test
+from homolog.probes.pair import Pair
+from homolog.roles.role import Role, Space
+from homolog.sketch.profile import channel_profile
+from homolog.sketch.sketch import TokenRows
+
+__all__ = ["find_shared_table", "probe_channel_profiles", "probe_columns"]
+
+NULL = Null(
+    "exchangeable-residual-channels",
+    "At least one of the two models was trained without the other's weights. The channels of its residual stream were initialised "
+    "alike and every matrix treats them alike, so which index a channel has is uniformly random.",
+)
+
+_TABLES = {"embed": "embedding", "unembed": "unembedding"}
+_FEWEST_TOKENS = 16
+
+
+def find_shared_table(pair: Pair) -> str | None:
+    """Why channels and tokens can show nothing: a token table that is bit-identical in both models, if there is one.
+
+    Hand-made tables, borrowed word vectors and frozen embeddings are the same in models that have nothing else in common, and they tie
+    the channels of both to one order.
+    """
+    for key in _TABLES:
+        first, second = pair.a.tokens.get(key), pair.b.tokens.get(key)
+        if (
+            first is not None
+            and second is not None
+            and len(first.ordinary)
+            and np.array_equal(first.ordinary, second.ordinary)
+        ):
+            return "the token table is bit-identical in both models: a fixed, borrowed or frozen table shows no descent"
+    return None
+
+
+def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
+    """Columns of the embedding, and of an untied unembedding, over shared tokens, centred over the tokens."""
+    name = "channels.columns"
+    if reason := shared_table or pair.ordered(Space.RESIDUAL):
+        return Finding.missing(name, NULL, reason, tests=len(_TABLES))
+    groups, left_out = [], {}
+    for key, title in _TABLES.items():
+        first, second = pair.a.tokens.get(key), pair.b.tokens.get(key)
+        if first is None or second is None:
+            left_out[title] = "not in both models"
+            continue
+        if reason := first.flaw or second.flaw or _too_few(first):
+            left_out[title] = reason
+            continue
+        x, y = (rows.ordinary - rows.ordinary.mean(axis=0) for rows in (first, second))
+        if reason := _order_on_both_sides(pair, key, x.T, y.T):
+            left_out[title] = reason
+            continue
+        test = index_test([x.T], [y.T], same_axis=x.shape[1] == y.shape[1], rngs=pair.rngs(name, key))
+        groups.append(group_of(title, test))
+    return Finding.conclude(name, NULL, len(_TABLES), groups, left_out)
+
+
+def probe_channel_profiles(pair: Pair, blocks: BlockMap | None, shared_table: str | None) -> Finding:
+    """Norm gains, biases and column norms of each channel, over layers paired by the label-free layer map ``blocks``."""
+    name = "channels.profiles"
+    if reason := shared_table or pair.ordered(Space.RESIDUAL):
+        return Finding.missing(name, NULL, reason, tests=1)
+    roles_a, roles_b = _common_roles(pair, _layer_map(pair, blocks))
+    if not roles_b:
+        return Finding.missing(name, NULL, "no norm gain, bias or channel norm in common", tests=1)
+    x, y = channel_profile(pair.a, roles_a), channel_profile(pair.b, roles_b)
+    if reason := _order_on_both_sides(pair, "channel profiles", x, y):
+        return Finding.missing(name, NULL, reason, tests=1)
+    test = profile_test(x, y, same_axis=len(x) == len(y), rngs=pair.rngs(name))
+    if test is None:
+        return Finding.missing(name, NULL, "no feature varies over the channels", tests=1)
+    return Finding.conclude(name, NULL, 1, [group_of("residual stream", test)])
+
+
+def _layer_map(pair: Pair, blocks: BlockMap | None) -> dict[int, int]:
+    depth_a, depth_b = pair.a.anatomy.dims.layers, pair.b.anatomy.dims.layers
+    if depth_a == depth_b or blocks is None:
+        return {layer: layer for layer in range(min(depth_a, depth_b))}
+    usable_a = [block for block in pair.a.units if block.flaw is None]
+    usable_b = [block for block in pair.b.units if block.flaw is None]
+    return {block.layer: usable_a[blocks.best(row)].layer for row, block in enumerate(usable_b)}
+
+
+def _common_roles(pair: Pair, layers: dict[int, int]) -> tuple[list[Role], list[Role]]:
+    known = [{**sketch.channels, **sketch.column_norms} for sketch in (pair.a, pair.b)]
+    pairs = [
+        (replace(role, layer=layers[role.layer]) if role.layer >= 0 else role, role)
+        for role in sorted(known[1])
+        if role.layer < 0 or role.layer in layers
+    ]
+    pairs = [
+        (a, b) for a, b in pairs if a in known[0] and np.isfinite(known[0][a]).all() and np.isfinite(known[1][b]).all()
+    ]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _order_on_both_sides(pair: Pair, purpose: str, x: Array, y: Array) -> str | None:
+    reasons = []
+    for side, rows in (("A", x), ("B", y)):
+        size = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+        reasons.append(find_order(rows, size, pair.rngs("order", purpose)(side)))
+        if reasons[-1] is None:
+            return None
+    return f"the channels may not be exchangeable in either model: in A {reasons[0]}, in B {reasons[1]}"
+
+
+def _too_few(rows: TokenRows) -> str | None:
+    return None if len(rows.ordinary) >= _FEWEST_TOKENS else "fewer than 16 shared tokens"

@@ -1,0 +1,192 @@
+"""FFN units: does B's unit i resemble A's unit i more often than any other?
+
+Three probes. ``ffn.rows`` compares what units read from the residual stream, in the frame that the files are in. ``ffn.rows.aligned``
+does so in the frame of the embeddings, which undoes any rotation or permutation of the stream. ``ffn.profiles`` needs no frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from homolog.align.layers import BlockMap, map_by_cosine, map_by_profile
+from homolog.align.matching import normal_scores
+from homolog.align.residual import Frame
+from homolog.checkpoint.base import Array
+from homolog.probes.bounds import log10_total
+from homolog.probes.exchangeable import find_order
+from homolog.probes.finding import Finding, GroupResult, Null
+from homolog.probes.groups import group_of
+from homolog.probes.indices import index_test, profile_test
+from homolog.probes.pair import Pair
+from homolog.roles.role import Space
+from homolog.sketch.profile import unit_profile
+from homolog.sketch.sketch import Sketch, UnitBlock
+
+__all__ = ["Clones", "FfnResult", "probe_aligned_rows", "probe_profiles", "probe_rows"]
+
+Clones = tuple[Mapping[str, str], Mapping[str, str]]
+"""For A and for B what `find_clones` found."""
+
+NULL = Null(
+    "exchangeable-ffn-units",
+    "At least one of the two models was trained without the other's weights. The units of its FFNs were initialised alike and "
+    "trained by a rule that treats them alike, so which index a unit has is uniformly random, whatever data, tokenizer, recipe or "
+    "configuration the two share.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FfnResult:
+    """A finding and the label-free layer map that it used."""
+
+    finding: Finding
+    blocks: BlockMap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    group: GroupResult
+    rate: float
+    names: tuple[str, str]
+    """Of the block of A and the block of B."""
+
+
+def probe_rows(pair: Pair, clones: Clones) -> FfnResult:
+    """FFN rows in the frame of the files. Absent where the residual widths differ."""
+    tests = len(pair.b.units)
+    if pair.a.anatomy.dims.width != pair.b.anatomy.dims.width:
+        reason = "the residual streams differ in width, so the files share no frame"
+        return FfnResult(Finding.missing("ffn.rows", NULL, reason, tests=tests))
+    components = partial(_components, both_gated=_both_gated(pair))
+    return _probe(pair, clones, "ffn.rows", "identity", components)
+
+
+def probe_aligned_rows(pair: Pair, clones: Clones, frame: Frame | None) -> FfnResult:
+    """FFN rows in the frame of the embeddings. Absent where no frame could be fitted, or rows were read in part only."""
+    tests = len(pair.b.units)
+    if frame is None:
+        reason = "too few shared tokens for a frame"
+        return FfnResult(Finding.missing("ffn.rows.aligned", NULL, reason, tests=tests))
+    sides = {id(pair.a): frame.a, id(pair.b): frame.b}
+    if any(block.up.shape[1] != len(sides[id(s)]) for s in (pair.a, pair.b) for block in s.units):
+        reason = "units are stored as columns and were read in part only"
+        return FfnResult(Finding.missing("ffn.rows.aligned", NULL, reason, tests=tests))
+    both_gated = _both_gated(pair)
+
+    def components(sketch: Sketch, block: UnitBlock) -> list[Array]:
+        return [part @ sides[id(sketch)] for part in _components(sketch, block, both_gated=both_gated)]
+
+    return _probe(pair, clones, "ffn.rows.aligned", "embedding", components)
+
+
+def probe_profiles(pair: Pair, clones: Clones) -> FfnResult:
+    """Unit profiles: untouched by any rotation or permutation of the residual stream."""
+    blocks = [block for sketch in (pair.a, pair.b) for block in sketch.units]
+    if not blocks:
+        return FfnResult(Finding.missing("ffn.profiles", NULL, "no FFN was found"))
+    channels = min(block.up.shape[1] for block in blocks)
+    with_down = all(block.down is not None for block in blocks)
+    shapes = {(block.gate is None, block.bias is None) for block in blocks}
+    if len(shapes) > 1:
+        reason = "the FFNs are of different kinds (gated or plain, with or without biases)"
+        return FfnResult(Finding.missing("ffn.profiles", NULL, reason, tests=len(pair.b.units)))
+
+    def components(_: Sketch, block: UnitBlock) -> list[Array]:
+        return [unit_profile(block, channels=channels, with_down=with_down)]
+
+    return _probe(pair, clones, "ffn.profiles", "none", components)
+
+
+def _probe(
+    pair: Pair,
+    clones: Clones,
+    probe: str,
+    frame: str,
+    components: Callable[[Sketch, UnitBlock], list[Array]],
+) -> FfnResult:
+    tests = len(pair.b.units)
+    if not pair.a.units or not pair.b.units:
+        return FfnResult(Finding.missing(probe, NULL, "no FFN was found", tests=tests))
+    if reason := pair.ordered(Space.FFN):
+        return FfnResult(Finding.missing(probe, NULL, reason, tests=tests))
+    usable_a = [block for block in pair.a.units if block.flaw is None]
+    usable_b = [block for block in pair.b.units if block.flaw is None]
+    left_out = {block.name: block.flaw for block in pair.b.units if block.flaw}
+    if not usable_a or not usable_b:
+        return FfnResult(Finding.conclude(probe, NULL, tests, [], left_out or {"A": "every FFN of A is flawed"}))
+    parts_a = [components(pair.a, block) for block in usable_a]
+    parts_b = [components(pair.b, block) for block in usable_b]
+    blocks = _map(parts_a, parts_b, profiles=frame == "none")
+    results: list[_Result] = []
+    for row, (block, parts) in enumerate(zip(usable_b, parts_b, strict=True)):
+        column = blocks.best(row)
+        partner = usable_a[column]
+        if reason := _order_on_both_sides(pair, partner, block):
+            left_out[block.name] = reason
+            continue
+        same_axis = partner.width == block.width
+        rngs = pair.rngs(probe, block.name)
+        test = (
+            profile_test(parts_a[column][0], parts[0], same_axis=same_axis, rngs=rngs)
+            if frame == "none"
+            else index_test(parts_a[column], parts, same_axis=same_axis, rngs=rngs)
+        )
+        if test is None:
+            left_out[block.name] = "no feature varies over the units"
+            continue
+        name = block.name if block.name == partner.name else f"{block.name} ← {partner.name}"
+        group = group_of(name, test, frame=frame, b_layer=block.layer, a_layer=partner.layer)
+        results.append(_Result(group, test.rate, (partner.name, block.name)))
+    finding = Finding.conclude(
+        probe, NULL, tests, [result.group for result in results], left_out, _total(results, clones)
+    )
+    return FfnResult(finding, blocks)
+
+
+def _map(a: Sequence[Sequence[Array]], b: Sequence[Sequence[Array]], *, profiles: bool) -> BlockMap:
+    if profiles:
+        return map_by_profile([normal_scores(x[0]) for x in a], [normal_scores(y[0]) for y in b])
+    return map_by_cosine(a, b)
+
+
+def _components(_: Sketch, block: UnitBlock, *, both_gated: bool) -> list[Array]:
+    return [block.gate, block.up] if both_gated and block.gate is not None else [block.up]
+
+
+def _both_gated(pair: Pair) -> bool:
+    return all(block.gate is not None for sketch in (pair.a, pair.b) for block in sketch.units)
+
+
+def _order_on_both_sides(pair: Pair, a: UnitBlock, b: UnitBlock) -> str | None:
+    reasons = []
+    for side, block in (("A", a), ("B", b)):
+        features = unit_profile(block, channels=block.up.shape[1], with_down=True)
+        reasons.append(find_order(block.up, features, pair.rngs("order", block.name)(side)))
+        if reasons[-1] is None:
+            return None
+    return f"the units may not be exchangeable in either model: in A {reasons[0]}, in B {reasons[1]}"
+
+
+def _total(results: Sequence[_Result], clones: Clones) -> Mapping[str, float]:
+    """Fixed points over groups that share no labels on either side: one of each set of clones."""
+    seen_a: set[str] = set()
+    seen_b: set[str] = set()
+    counted = []
+    for result in results:
+        first_a, first_b = clones[0][result.names[0]], clones[1][result.names[1]]
+        if result.group.kind == "fixed_points" and first_a not in seen_a and first_b not in seen_b:
+            counted.append(result)
+            seen_a.add(first_a)
+            seen_b.add(first_b)
+    if not counted:
+        return {}
+    statistic, rate = sum(r.group.statistic for r in counted), sum(r.rate for r in counted)
+    return {
+        "statistic": statistic,
+        "of": sum(r.group.of for r in counted),
+        "expected": rate,
+        "log10_p": log10_total(statistic, rate),
+        "groups": len(counted),
+    }

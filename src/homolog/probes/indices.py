@@ -1,0 +1,130 @@
+"""The index test: do units that resemble each other carry the same index more often than chance allows?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from homolog.align.matching import Matches, cosines, distances, distinct_rows, match_mutually, normal_scores
+from homolog.checkpoint.base import Array
+from homolog.probes.bounds import (
+    log10_fixed_points,
+    log10_fixed_points_within,
+    log10_longest_increasing,
+    longest_increasing,
+)
+
+__all__ = ["IndexTest", "Rngs", "index_test", "index_test_within", "profile_test"]
+
+Labels = npt.NDArray[np.intp]
+
+Rngs = Callable[[str], np.random.Generator]
+"""Gives an independent generator for each purpose: ``a`` and ``b`` for the two sides, ``pair`` for breaking ties."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTest:
+    """The outcome of one index test."""
+
+    statistic: int
+    kind: str
+    matched: int
+    of: int
+    expected: float
+    log10_p: float
+    median_similarity: float
+    rate: float
+    """Expected fixed points under the null; 0 for LIS."""
+
+
+def index_test(a: Sequence[Array], b: Sequence[Array], *, same_axis: bool, rngs: Rngs) -> IndexTest:
+    """Match units by the mean absolute cosine of their components and test their indices.
+
+    ``a`` and ``b`` are lists of components (for a gated FFN: gate rows and up rows), each (s, r) in index order. With ``same_axis`` the
+    two axes are equally long and the statistic is the number of fixed points, else the longest increasing subsequence.
+
+    Null: the labels of the units of at least one side are a uniformly random permutation, independent of the other side. Zero rows,
+    rows with NaN or Inf and all but one of duplicate rows are left out by rules that do not look at labels; what remains is
+    restricted to labels present on both sides, given which the labels are still uniform.
+    """
+    x, y = _joined(a), _joined(b)
+    kept_a, kept_b = distinct_rows(x, rngs("a")), distinct_rows(y, rngs("b"))
+    if same_axis:
+        kept_a = kept_b = np.intersect1d(kept_a, kept_b)
+    similarity = np.zeros((len(kept_a), len(kept_b)), dtype=np.float32)
+    for p, q in zip(a, b, strict=True):
+        width = min(p.shape[1], q.shape[1])
+        similarity += np.abs(cosines(p[kept_a, :width], q[kept_b, :width])) / np.float32(len(a))
+    return _test(match_mutually(similarity, rngs("pair")), kept_a, kept_b, same_axis)
+
+
+def profile_test(a: Array, b: Array, *, same_axis: bool, rngs: Rngs) -> IndexTest | None:
+    """As `index_test`, matching feature vectors (s, f) by the distance of their normal scores; ``None`` if no feature varies in both.
+
+    The scores are ranks within each model, so a common scale, and any monotone change of a feature, is of no account.
+    """
+    usable_a, usable_b = np.isfinite(a).all(axis=1), np.isfinite(b).all(axis=1)
+    varies = (
+        [bool(np.ptp(a[usable_a, f]) > 0 and np.ptp(b[usable_b, f]) > 0) for f in range(a.shape[1])]
+        if len(a) and len(b)
+        else []
+    )
+    if not any(varies) or usable_a.sum() < 2 or usable_b.sum() < 2:
+        return None
+    if same_axis:
+        usable_a = usable_b = usable_a & usable_b
+    kept_a, kept_b = np.flatnonzero(usable_a), np.flatnonzero(usable_b)
+    x, y = normal_scores(a[kept_a][:, varies]), normal_scores(b[kept_b][:, varies])
+    if not x.shape[1] or x.shape != (len(kept_a), y.shape[1]):
+        return None
+    return _test(match_mutually(distances(x, y), rngs("pair")), kept_a, kept_b, same_axis)
+
+
+def index_test_within(a: Sequence[Array], b: Sequence[Array], *, rngs: Rngs) -> IndexTest:
+    """Fixed points in several groups at once: arrays (s_g, r), group g of A matched with group g of B.
+
+    Null: within every group the labels of one side are a uniformly random permutation, independent between groups.
+    """
+    statistic, matched, of, rate = 0, 0, 0, 0.0
+    similarity = []
+    for g, (x, y) in enumerate(zip(a, b, strict=True)):
+        kept = np.intersect1d(distinct_rows(x, rngs(f"a{g}")), distinct_rows(y, rngs(f"b{g}")))
+        matches = match_mutually(np.abs(cosines(x[kept], y[kept])), rngs(f"pair{g}"))
+        statistic += int((matches.a == matches.b).sum())
+        matched += len(matches)
+        of += len(kept)
+        rate += len(matches) / max(len(kept), 1)
+        similarity.append(matches.similarity)
+    median = _median(np.concatenate(similarity))
+    if len(a) == 1:
+        return IndexTest(
+            statistic, "fixed_points", matched, of, rate, log10_fixed_points(statistic, matched, of), median, rate
+        )
+    log10_p = log10_fixed_points_within(statistic, rate)
+    return IndexTest(statistic, "fixed_points_within", matched, of, rate, log10_p, median, rate)
+
+
+def _test(matches: Matches, labels_a: Labels, labels_b: Labels, same_axis: bool) -> IndexTest:
+    a, b = labels_a[matches.a], labels_b[matches.b]
+    m = len(matches)
+    median = _median(matches.similarity)
+    if same_axis:
+        of = len(labels_a)
+        k = int((a == b).sum())
+        rate = m / max(of, 1)
+        return IndexTest(k, "fixed_points", m, of, rate, log10_fixed_points(k, m, of), median, rate)
+    of = min(len(labels_a), len(labels_b))
+    length = longest_increasing(b)
+    return IndexTest(length, "lis", m, of, 2 * sqrt(m), log10_longest_increasing(length, m), median, 0.0)
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(list(parts), axis=1)
+
+
+def _median(values: Array) -> float:
+    return float(np.median(values)) if len(values) else 0.0

@@ -1,0 +1,109 @@
+"""Never-trained tokens: rows of the embedding whose token no training text contains keep what initialisation gave them.
+
+Training is equivariant under permuting such tokens among themselves, and no function-preserving disguise touches token identity: so
+equal tokens among the mutual matches of these rows are evidence through any permutation, rotation or change of depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from homolog.align.residual import Frame
+from homolog.checkpoint.base import Array
+from homolog.probes.exchangeable import find_order
+from homolog.probes.finding import Finding, Null
+from homolog.probes.groups import group_of
+from homolog.probes.indices import index_test_within
+from homolog.probes.pair import Pair
+from homolog.sketch.anchors import Anchors
+from homolog.sketch.sketch import TokenRows
+
+__all__ = ["probe_untrained"]
+
+NULL = Null(
+    "exchangeable-untrained-tokens",
+    "At least one of the two models was trained without the other's weights. Tokens that no training text contains were initialised "
+    "alike and their rows moved only by rules that treat them alike, so within each class (impossible bytes, reserved tokens, spare "
+    "rows, tokens that no merge produces) which token has which row is uniformly random.",
+)
+
+_TABLES = {"embed": "embedding", "unembed": "unembedding"}
+_FRAMES = ("identity", "embedding")
+_FEWEST = 6
+
+
+def probe_untrained(pair: Pair, anchors: Anchors, frame: Frame | None, shared_table: str | None) -> Finding:
+    """Never-trained rows of the embedding and unembedding, in the frame of the files and in that of the ordinary tokens."""
+    name, tests = "tokens.untrained", len(_TABLES) * len(_FRAMES)
+    if reason := shared_table or anchors.no_untrained:
+        return Finding.missing(name, NULL, reason, tests=tests)
+    groups, left_out = [], {}
+    for key, title in _TABLES.items():
+        first, second = pair.a.tokens.get(key), pair.b.tokens.get(key)
+        if first is None or second is None:
+            left_out[title] = "not in both models"
+            continue
+        classes = [_usable(first, second, anchors.classes, label) for label in sorted(set(anchors.classes))]
+        classes = [positions for positions in classes if len(positions) >= 2]
+        count = sum(len(positions) for positions in classes)
+        if count < _FEWEST:
+            left_out[title] = (
+                f"{count} of {len(anchors.classes)} never-trained rows are distinct at the precision of the file"
+            )
+            continue
+        x = [_centred(first.untrained[positions]) for positions in classes]
+        y = [_centred(second.untrained[positions]) for positions in classes]
+        if reason := _order_on_both_sides(pair, title, x, y):
+            left_out[title] = reason
+            continue
+        for kind in _FRAMES:
+            coordinates = _coordinates(x, y, kind, frame)
+            if isinstance(coordinates, str):
+                left_out[f"{title}, {kind} frame"] = coordinates
+                continue
+            test = index_test_within(*coordinates, rngs=pair.rngs(name, key, kind))
+            groups.append(group_of(title, test, frame=kind))
+    return Finding.conclude(name, NULL, tests, groups, left_out)
+
+
+def _usable(first: TokenRows, second: TokenRows, classes: Sequence[str], label: str) -> npt.NDArray[np.intp]:
+    """Positions of the class ``label`` whose rows, in both models, are distinct from the mean of the class.
+
+    Rows that differ from it by no more than the rounding of the file have collapsed onto one row.
+    """
+    positions = np.flatnonzero([c == label for c in classes])
+    for rows in (first, second):
+        block = rows.untrained[positions]
+        positions = positions[np.isfinite(block).all(axis=1)]
+        block = rows.untrained[positions]
+        size, rest = np.sqrt((block**2).sum(axis=1)), np.sqrt((_centred(block) ** 2).sum(axis=1))
+        positions = positions[(size > 0) & (rest > 4 * rows.precision * size)]
+    return positions
+
+
+def _centred(block: Array) -> Array:
+    return np.asarray(block - block.mean(axis=0), dtype=np.float32) if len(block) else block
+
+
+def _coordinates(
+    x: Sequence[Array], y: Sequence[Array], kind: str, frame: Frame | None
+) -> tuple[Sequence[Array], Sequence[Array]] | str:
+    if kind == "identity":
+        return (x, y) if x[0].shape[1] == y[0].shape[1] else "the residual streams differ in width"
+    if frame is None:
+        return "too few shared tokens for a frame"
+    return [block @ frame.a for block in x], [block @ frame.b for block in y]
+
+
+def _order_on_both_sides(pair: Pair, title: str, x: Sequence[Array], y: Sequence[Array]) -> str | None:
+    largest = max(range(len(x)), key=lambda g: len(x[g]))
+    reasons = []
+    for side, rows in (("A", x[largest]), ("B", y[largest])):
+        size = (rows**2).sum(axis=1, keepdims=True)
+        reasons.append(find_order(rows, size, pair.rngs("order tokens", title)(side)))
+        if reasons[-1] is None:
+            return None
+    return f"the rows may not be exchangeable in either model: in A {reasons[0]}, in B {reasons[1]}"

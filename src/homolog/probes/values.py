@@ -1,0 +1,81 @@
+"""Value dimensions: inside a head, which index a dimension of V has is a name (no position encoding touches V)."""
+
+from __future__ import annotations
+
+from homolog.align.layers import BlockMap
+from homolog.probes.exchangeable import find_order
+from homolog.probes.finding import Finding, Null
+from homolog.probes.groups import group_of
+from homolog.probes.indices import index_test_within
+from homolog.probes.pair import Pair
+from homolog.roles.role import Space
+from homolog.sketch.sketch import ValueBlock
+
+__all__ = ["probe_values"]
+
+NULL = Null(
+    "exchangeable-value-dimensions",
+    "At least one of the two models was trained without the other's weights. The value dimensions of a head were initialised alike and "
+    "attention treats them alike, so within each head which index a dimension has is uniformly random.",
+)
+
+
+def probe_values(pair: Pair, blocks: BlockMap | None) -> Finding:
+    """Rows of the value projection, head by head, over layers paired by the label-free layer map of the FFN rows."""
+    name, tests = "values.rows", pair.b.anatomy.dims.layers
+    if reason := _not_comparable(pair):
+        return Finding.missing(name, NULL, reason, tests=tests)
+    by_layer = {value.layer: value for value in pair.a.values}
+    layers = _layer_map(pair, blocks)
+    groups, left_out = [], {}
+    for value in pair.b.values:
+        label = f"layer {value.layer}"
+        partner = by_layer.get(layers.get(value.layer, -1))
+        if partner is None:
+            left_out[label] = "no layer of A to compare with"
+        elif reason := partner.flaw or value.flaw or _order_on_both_sides(pair, partner, value):
+            left_out[label] = reason
+        else:
+            width = min(partner.rows.shape[2], value.rows.shape[2])
+            count = min(len(partner.rows), len(value.rows))
+            test = index_test_within(
+                list(partner.rows[:count, :, :width]),
+                list(value.rows[:count, :, :width]),
+                rngs=pair.rngs(name, value.layer),
+            )
+            shown = label if partner.layer == value.layer else f"{label} ← layer {partner.layer}"
+            groups.append(group_of(shown, test, frame="identity", b_layer=value.layer, a_layer=partner.layer))
+    return Finding.conclude(name, NULL, tests, groups, left_out)
+
+
+def _not_comparable(pair: Pair) -> str | None:
+    a, b = pair.a.anatomy.dims, pair.b.anatomy.dims
+    if reason := pair.ordered(Space.KV):
+        return reason
+    if not pair.a.values or not pair.b.values:
+        return "the number of heads is not stated, or there is no value projection"
+    if a.width != b.width:
+        return "the residual streams differ in width, so the files share no frame"
+    if (a.kv_heads, a.head_dim) != (b.kv_heads, b.head_dim):
+        return "the value heads differ in number or size"
+    return None
+
+
+def _layer_map(pair: Pair, blocks: BlockMap | None) -> dict[int, int]:
+    if blocks is None:
+        return {value.layer: value.layer for value in pair.b.values}
+    usable_a = [block for block in pair.a.units if block.flaw is None]
+    usable_b = [block for block in pair.b.units if block.flaw is None]
+    return {block.layer: usable_a[blocks.best(row)].layer for row, block in enumerate(usable_b)}
+
+
+def _order_on_both_sides(pair: Pair, a: ValueBlock, b: ValueBlock) -> str | None:
+    reasons = []
+    for side, value in (("A", a), ("B", b)):
+        heads, dim, _ = value.rows.shape
+        flat = value.rows.reshape(heads * dim, -1)
+        size = (flat**2).sum(axis=1, keepdims=True)
+        reasons.append(find_order(flat, size, pair.rngs("order values", value.layer)(side), groups=heads))
+        if reasons[-1] is None:
+            return None
+    return f"the value dimensions may not be exchangeable in either model: in A {reasons[0]}, in B {reasons[1]}"
