@@ -1,7 +1,8 @@
 """The canonical meaning of a tensor: a role, and a view that finds it in the file.
 
-A role is what a tensor *does* (``ffn.up`` of layer 3); a space is what an axis of it *counts* (FFN units, residual channels).
-Two checkpoints may store one role under other names, transposed or fused with its neighbours; a view undoes that.
+A role is what a tensor *does* (``ffn.up`` of layer 3); a space is what an axis of it *counts* (FFN units, residual
+channels). Two checkpoints may store one role under other names, transposed or fused with its neighbours; a view undoes
+that.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ class Space(StrEnum):
 class Role:
     """What a tensor does. ``kind`` is one of:
 
-    ``embed.token`` · ``embed.position`` · ``embed.segment`` · ``embed.project`` · ``unembed`` · ``norm.embed`` · ``norm.attn`` ·
-    ``norm.ffn`` · ``norm.final`` · ``norm.q`` · ``norm.k`` · ``attn.q`` · ``attn.k`` · ``attn.v`` · ``attn.o`` · ``ffn.gate`` ·
-    ``ffn.up`` · ``ffn.down`` · ``ffn.router`` · ``ffn.shared_gate`` · ``head`` (a task head; ``detail`` says which).
+    ``embed.token`` · ``embed.position`` · ``embed.segment`` · ``embed.project`` · ``unembed`` · ``norm.embed`` ·
+    ``norm.attn`` · ``norm.ffn`` · ``norm.final`` · ``norm.q`` · ``norm.k`` · ``attn.q`` · ``attn.k`` · ``attn.v`` ·
+    ``attn.o`` · ``ffn.gate`` · ``ffn.up`` · ``ffn.down`` · ``ffn.router`` · ``ffn.shared_gate`` · ``head`` (a task
+    head; ``detail`` says which).
 
-    In a plain (ungated) FFN the first matrix is ``ffn.up`` and there is no ``ffn.gate``. ``norm.attn`` is the norm that belongs to the
-    attention block and ``norm.ffn`` the one that belongs to the FFN, before it (pre-norm) or after it (post-norm): see `Traits`.
+    In a plain (ungated) FFN the first matrix is ``ffn.up`` and there is no ``ffn.gate``. ``norm.attn`` is the norm that
+    belongs to the attention block and ``norm.ffn`` the one that belongs to the FFN, before it (pre-norm) or after it
+    (post-norm): see `Traits`.
     """
 
     kind: str
@@ -65,8 +68,8 @@ class Role:
 class View:
     """Where a role lives: a block of one stored tensor, and what its axes count.
 
-    ``axes`` are the stored axes in stored order, after the cut. ``axis``, ``start`` and ``stop`` cut a fused tensor (``in_proj_weight``,
-    ``c_attn``) along one stored axis; ``stop`` ``None`` means the whole of it.
+    ``axes`` are the stored axes in stored order, after the cut. ``axis``, ``start`` and ``stop`` cut a fused tensor
+    (``in_proj_weight``, ``c_attn``) along one stored axis; ``stop`` ``None`` means the whole of it.
     """
 
     tensor: str
@@ -104,7 +107,13 @@ class Traits:
     """``rms`` or ``layer``."""
     pre_norm: bool = True
     ordered: Mapping[str, str] = field(default_factory=dict)
-    """Spaces whose index has a meaning by design (so that no exchangeability holds), with the reason in plain words."""
+    """Spaces whose index has a meaning by design (so that no exchangeability holds), with the reason in plain words.
+
+    A key is a space (``residual``), or a role and a space (``attn.k kv``) where only that role's axis is ordered:
+    rotary positions order the dimensions of the keys, not those of the values.
+    """
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that were set by hand and that no training moves, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,87 @@
+"""The nouns of a family file: a family, its rules, and what they say of a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from homolog.roles.names import Template
+from homolog.roles.role import Space, Traits
+
+__all__ = ["Architecture", "Ignore", "Part", "Rule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a tensor does, or one of the blocks of a fused tensor."""
+
+    kind: str
+    part: str = "weight"
+    detail: str = ""
+    shared: bool = False
+    space: Space | None = None
+    """What the block counts along the fused axis; ``None`` for a whole tensor."""
+
+    def matches(self, wanted: str) -> bool:
+        """Whether ``wanted`` (a kind, or a kind with a part or a detail after a blank) means this part."""
+        return wanted in (self.kind, f"{self.kind} {self.part}", f"{self.kind} {self.detail}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Tensors with a role: names, roles, and what the stored axes count."""
+
+    names: tuple[Template, ...]
+    """Several spellings of one tensor, the preferred one first."""
+    parts: tuple[Part, ...]
+    """One for a whole tensor, several for a fused one, in stored order."""
+    axes: tuple[Space | None, ...]
+    """In stored order; ``None`` marks the fused axis."""
+    top: bool = False
+    """Whether the name starts at the top of the model instead of at its body (heads)."""
+    required: bool = True
+    variant: str = ""
+    """A layer has one variant whole: required only in layers where any tensor of the variant is stored."""
+    fixed: str = ""
+    """Why no training moves it; empty if training does."""
+    orders: Mapping[str, str] = field(default_factory=dict)
+    """Spaces that are ordered by design in a model that holds this tensor, with the reason."""
+
+    @property
+    def fused_axis(self) -> int:
+        """The stored axis along which several roles lie, -1 for none."""
+        return self.axes.index(None) if None in self.axes else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Tensors that have no role, and why."""
+
+    names: tuple[Template, ...]
+    reason: str
+    top: bool = False
+    orders: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A family: its rules, and where its config states the sizes."""
+
+    id: str
+    title: str
+    source: str
+    """Where the names were read."""
+    model_types: tuple[str, ...]
+    """Values of ``model_type`` in config.json that hint at this family."""
+    preference: int
+    """Between families that fit equally well, the smaller one is taken."""
+    bases: tuple[str, ...]
+    """Prefixes of the body below the top of the model; ``*`` stands for any."""
+    anchor: Template
+    """A tensor that every layer has; what stands before it is the prefix of the body."""
+    traits: Traits
+    config: Mapping[str, tuple[str, ...]]
+    """Key of config.json (dotted where nested) for each size, the preferred one first."""
+    rules: tuple[Rule, ...]
+    ignores: tuple[Ignore, ...]
+    notes: tuple[str, ...] = ()
