@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ class Meter:
     requests: int = 0
     _digest: Any = field(default_factory=hashlib.sha256, repr=False)
 
-    def record(self, where: str, start: int, block: bytes | memoryview) -> None:
+    def record(self, where: str, start: int, block: builtins.bytes | memoryview) -> None:
         """Count one range that was read."""
         self.bytes += len(block)
         self.requests += 1

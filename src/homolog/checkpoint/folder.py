@@ -1,0 +1,141 @@
+"""Which files of a folder are the model: one choice, stated, and the side files that belong to it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homolog.checkpoint.jsontext import parse_small_json
+from homolog.checkpoint.shards import check_inside, count_shards, group_shards
+from homolog.checkpoint.source import FilePool
+from homolog.errors import CheckpointNotFound, IncompleteCheckpoint, UnsupportedFormat
+
+__all__ = ["Choice", "choose_files", "read_config", "refuse_adapter"]
+
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+_NO_WEIGHTS = re.compile(
+    r"(training_args|optimizer|optim|scheduler|lr_scheduler|rng_state|random_states|scaler|trainer_state)\b.*|\..*|(optimizer|rng_state|scheduler).*"
+)
+_ADAPTER = re.compile(r"adapter_(model|config)\b.*")
+_HUB_ORDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_FOREIGN = (".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".ckpt", ".npz", ".mlmodel", ".tflite")
+_MOST_FILES = 20_000
+_LARGEST_CONFIG = 10 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The files to read."""
+
+    index: Path | None
+    """The index of a sharded model."""
+    files: tuple[Path, ...]
+    """The weight files; empty where the index names them."""
+    hub: bool
+    """Whether the names are those of a model hub, which always come with a config."""
+    notes: tuple[str, ...]
+
+
+def choose_files(folder: Path) -> Choice:
+    """Choose one model out of a folder: safetensors before torch, the hub's names before others.
+
+    Raises ``CheckpointNotFound`` where there is none or no telling which, ``IncompleteCheckpoint`` for an adapter alone or missing
+    pieces, and ``UnsupportedFormat`` where all there is are files of other frameworks.
+    """
+    names = _list_names(folder)
+    weights = [
+        name
+        for name in names
+        if name.endswith(_SUFFIXES) and not _NO_WEIGHTS.fullmatch(name) and not _ADAPTER.fullmatch(name)
+    ]
+    notes = tuple(
+        f"{name} is an adapter and was left out"
+        for name in names
+        if _ADAPTER.fullmatch(name) and name.endswith(_SUFFIXES)
+    )
+    for name in _HUB_ORDER:
+        if name in names:
+            rivals = [other for other in _HUB_ORDER if other in names and other != name]
+            passed = (f"{name} was chosen; {', '.join(rivals)} lies beside it and was not read",) if rivals else ()
+            path = folder / name
+            return Choice(
+                path if name.endswith(".json") else None,
+                () if name.endswith(".json") else (path,),
+                True,
+                passed + notes,
+            )
+    indices = [name for name in names if name.endswith((".safetensors.index.json", ".bin.index.json"))]
+    if len(indices) == 1:
+        return Choice(folder / indices[0], (), True, notes)
+    if not weights:
+        refuse_adapter(folder, names)
+        foreign = [name for name in names if name.endswith(_FOREIGN)]
+        expected = f"a weight file ({', '.join(_SUFFIXES)})"
+        if foreign:
+            raise UnsupportedFormat(folder, at="folder", found=", ".join(foreign[:3]), expected=expected)
+        raise CheckpointNotFound(
+            folder, at="folder", found=f"{len(names)} files, none of them weights", expected=expected
+        )
+    groups = group_shards(weights)
+    safe = {key: group for key, group in groups.items() if key.endswith(".safetensors")}
+    passed = ()
+    if safe and len(groups) > len(safe):
+        others = [key for key in groups if key not in safe]
+        passed = (f"safetensors was chosen; {', '.join(others[:3])} lies beside it and was not read",)
+        groups = safe
+    if len(groups) > 1:
+        found = f"{len(groups)} weight files without an index: {', '.join(list(groups)[:4])}"
+        raise CheckpointNotFound(
+            folder, at="folder", found=found, expected="one model; name the file itself to read it"
+        )
+    pieces = next(iter(groups.values()))
+    if len(pieces) != count_shards(pieces[0]):
+        found = f"{len(pieces)} of {count_shards(pieces[0])} pieces such as {pieces[0]}"
+        raise IncompleteCheckpoint(folder, at="folder", found=found, expected="all of them")
+    joined = ("the pieces come without an index and were joined by their numbers",) if len(pieces) > 1 else ()
+    return Choice(None, tuple(folder / piece for piece in pieces), False, passed + joined + notes)
+
+
+def refuse_adapter(folder: Path, names: list[str]) -> None:
+    """Raise ``IncompleteCheckpoint`` where there is an adapter: it is a change to a model, and the model is elsewhere."""
+    adapters = [name for name in names if _ADAPTER.fullmatch(name)]
+    if adapters:
+        expected = "the base model's weights too: merge the adapter into them and save the result, then read that"
+        raise IncompleteCheckpoint(
+            folder / adapters[0], at="file", found="an adapter (LoRA) without its base model", expected=expected
+        )
+
+
+def read_config(folder: Path, pool: FilePool, *, required: bool) -> Mapping[str, Any]:
+    """The ``config.json`` of a folder; empty where there is none, unless the files have a hub's names, which promise one."""
+    path = folder / "config.json"
+    if not os.path.lexists(path):
+        if required:
+            expected = "config.json beside the weights; name the weight file itself to read it without one"
+            raise IncompleteCheckpoint(folder, at="config.json", found="no such file", expected=expected)
+        return {}
+    check_inside(folder, path)
+    size = pool.size(path)
+    return parse_small_json(pool.read(path, 0, min(size, _LARGEST_CONFIG + 1)), path)
+
+
+def _list_names(folder: Path) -> list[str]:
+    names: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if len(names) == _MOST_FILES:
+                    raise CheckpointNotFound(
+                        folder, at="folder", found=f"more than {_MOST_FILES} files", expected="a model's folder"
+                    )
+                if not entry.is_dir():
+                    names.append(entry.name)
+    except OSError as error:
+        raise CheckpointNotFound(
+            folder, at="folder", found=str(error.strerror or error), expected="a readable folder"
+        ) from error
+    return sorted(names)

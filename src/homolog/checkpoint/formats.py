@@ -1,0 +1,51 @@
+"""Tells a weight file's format from its first bytes, never from its name, and reads its table of tensors."""
+
+from __future__ import annotations
+
+from homolog.checkpoint.ranged import Contents
+from homolog.checkpoint.safetensors import read_safetensors
+from homolog.checkpoint.source import Source
+from homolog.checkpoint.torchbin.layouts import read_torch_legacy, read_torch_zip
+from homolog.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsupportedFormat
+
+__all__ = ["read_contents"]
+
+_EXPECTED = "a safetensors or torch weight file"
+_FOREIGN = (
+    (b"GGUF", "a GGUF file"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x93NUMPY", "a numpy array"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"<", "an HTML or XML page"),
+)
+
+
+def read_contents(source: Source) -> Contents:
+    """The tensors of one weight file in place.
+
+    Raises ``UnsupportedFormat`` for other files, ``IncompleteCheckpoint`` for a Git LFS pointer, and what the format's reader raises.
+    """
+    if source.size == 0:
+        raise MalformedCheckpoint(source.path, at="file", found="0 bytes", expected=_EXPECTED)
+    start = source.read(0, min(source.size, 64))
+    if start.startswith(b"PK\x03\x04"):
+        extents, notes = read_torch_zip(source)
+        return Contents("torch-zip", extents, tuple(notes))
+    if start.startswith(b"\x80") and len(start) > 1 and 2 <= start[1] <= 5 and start[8:9] != b"{":
+        extents, notes = read_torch_legacy(source)
+        return Contents("torch-legacy", extents, tuple(notes))
+    if start[8:9] == b"{" or source.path.suffix == ".safetensors" or len(start) < 9:
+        _refuse_pointer(source, start)
+        return Contents("safetensors", read_safetensors(source))
+    _refuse_pointer(source, start)
+    kind = next((kind for magic, kind in _FOREIGN if start.startswith(magic)), f"a file that starts with {start[:8]!r}")
+    raise UnsupportedFormat(source.path, at="first bytes", found=kind, expected=_EXPECTED)
+
+
+def _refuse_pointer(source: Source, start: bytes) -> None:
+    if start.startswith(b"version https://git-lfs"):
+        expected = "the weights themselves: fetch them with 'git lfs pull'"
+        raise IncompleteCheckpoint(source.path, at="file", found="a Git LFS pointer", expected=expected)

@@ -1,0 +1,172 @@
+"""The checkpoint over extents: every format reads its rows through this one class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from homolog.checkpoint.base import Array, Checkpoint, Meter, TensorInfo
+from homolog.checkpoint.dtypes import Raw
+from homolog.checkpoint.extent import Extent, count_numbers, measure_span
+from homolog.checkpoint.source import FilePool
+from homolog.errors import UnsupportedFormat
+
+__all__ = ["Contents", "RangedCheckpoint"]
+
+_BLOCK = 4 << 20
+"""Bytes read at once at most."""
+_GAP = 4 << 10
+"""Bytes between two wanted ranges that are cheaper to read than a second request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a reader of one format found: its tensors in place, and what it has to say about them."""
+
+    format: str
+    extents: Mapping[str, Extent]
+    notes: tuple[str, ...] = ()
+
+
+class RangedCheckpoint(Checkpoint):
+    """Tensors in place, read by range in blocks of bounded size."""
+
+    def __init__(
+        self,
+        path: Path,
+        contents: Contents,
+        *,
+        files: tuple[Path, ...],
+        folder: Path | None,
+        config: Mapping[str, Any],
+        pool: FilePool,
+        meter: Meter,
+    ) -> None:
+        self.path = path
+        self.format = contents.format
+        self.config = MappingProxyType(dict(config))
+        self.files = files
+        self.folder = folder
+        self.meter = meter
+        self.notes = contents.notes
+        self._extents = dict(sorted(contents.extents.items()))
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType({name: e.info for name, e in self._extents.items()})
+        self._pool = pool
+
+    def read_rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Rows ``start:stop`` as float32."""
+        rows = self._rows(name)
+        return rows.read(*rows.check(start, stop))
+
+    def read_rows_at(self, name: str, ids: Sequence[int]) -> Array:
+        """The rows ``ids`` as float32, in the order asked for; neighbours are read as one range."""
+        rows = self._rows(name)
+        wanted, back = np.unique(np.asarray(ids, dtype=np.int64).reshape(-1), return_inverse=True)
+        out = np.empty((len(wanted), *rows.shape[1:]), dtype=np.float32)
+        if len(wanted):
+            rows.check(int(wanted[0]), int(wanted[-1]) + 1)
+        for first, last in _split_runs(wanted, far=1 + _GAP // rows.pitch, longest=max(1, _BLOCK // rows.heaviest)):
+            start = int(wanted[first])
+            out[first:last] = rows.read(start, int(wanted[last - 1]) + 1)[wanted[first:last] - start]
+        in_order = len(back) == len(wanted) and bool(np.all(np.diff(back) > 0))
+        return out if in_order else out[back.reshape(-1)]
+
+    def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Rows ``start:stop`` as stored."""
+        rows = self._rows(name)
+        return rows.read_stored(*rows.check(start, stop)).tobytes()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._pool.close()
+
+    def _rows(self, name: str) -> _Rows:
+        extent = self._extents[name]
+        if extent.dtype.storage is None:
+            raise UnsupportedFormat(
+                extent.source.path,
+                at=f"tensor {name}",
+                found=f"numbers of kind {extent.dtype.name}",
+                expected="a kind of whole bytes, not complex",
+            )
+        return _Rows(extent)
+
+
+class _Rows:
+    """The rows of one tensor; a scalar is one row."""
+
+    def __init__(self, extent: Extent) -> None:
+        self._extent = extent
+        self._item = extent.dtype.itemsize
+        self.shape = extent.info.shape or (1,)
+        self._strides = extent.strides or (1,)
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from the start of one row to the start of the next, as stored."""
+        return max(1, self._strides[0] * self._item)
+
+    @property
+    def heaviest(self) -> int:
+        """Bytes of one row, stored or as float32, whichever is more."""
+        return max(self.pitch, 4 * prod(self.shape[1:]))
+
+    def check(self, start: int, stop: int | None) -> tuple[int, int]:
+        count = self.shape[0]
+        stop = count if stop is None else stop
+        if not 0 <= start <= stop <= count:
+            raise IndexError(f"rows {start}:{stop} of {self._extent.info.name}, which has {count}")
+        return start, stop
+
+    def read(self, start: int, stop: int) -> Array:
+        out = np.empty((stop - start, *self.shape[1:]), dtype=np.float32)
+        self._fill(out, start, self._extent.dtype.widen)
+        return out
+
+    def read_stored(self, start: int, stop: int) -> Raw:
+        out = np.empty((stop - start, *self.shape[1:]), dtype=self._extent.dtype.storage)
+        self._fill(out, start, lambda raw: raw)
+        return out
+
+    def _fill(self, out: np.ndarray[Any, Any], start: int, convert: Callable[[Raw], np.ndarray[Any, Any]]) -> None:
+        """Halve the box of wanted numbers along its longest reach until it is small, or dense enough to be read as one range."""
+        boxes = [(out, self._extent.offset + start * self._strides[0] * self._item)]
+        while boxes:
+            part, offset = boxes.pop()
+            span = measure_span(part.shape, self._strides) * self._item
+            if not span:
+                continue
+            stored = count_numbers(part.shape, self._strides) * self._item
+            if span <= _GAP or (span <= _BLOCK and span <= 2 * stored):
+                part[...] = convert(self._view(part.shape, self._extent.source.read(offset, span)))
+                continue
+            reach = [(length - 1) * stride for length, stride in zip(part.shape, self._strides, strict=True)]
+            axis = reach.index(max(reach))
+            middle = part.shape[axis] // 2
+            near, far = np.split(part, [middle], axis=axis)
+            boxes.append((far, offset + middle * self._strides[axis] * self._item))
+            boxes.append((near, offset))
+
+    def _view(self, shape: tuple[int, ...], block: bytes) -> Raw:
+        strides = tuple(stride * self._item for stride in self._strides)
+        return np.ndarray(shape, dtype=self._extent.dtype.storage, buffer=block, strides=strides)
+
+
+def _split_runs(wanted: np.ndarray[Any, np.dtype[np.int64]], *, far: int, longest: int) -> list[tuple[int, int]]:
+    """Cut sorted row numbers into runs that are worth one read: next to each other within ``far``, ``longest`` rows at most."""
+    runs: list[tuple[int, int]] = []
+    first = 0
+    for place in range(1, len(wanted) + 1):
+        if place < len(wanted):
+            near = wanted[place] - wanted[place - 1] <= far
+            if near and wanted[place] - wanted[first] < longest:
+                continue
+        runs.append((first, place))
+        first = place
+    return runs
