@@ -6,11 +6,11 @@ the embedding and unembedding over shared tokens; ``channels.profiles`` the chan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from homolog.align.layers import BlockMap
 from homolog.checkpoint.base import Array
 from homolog.probes.exchangeable import find_order
 from homolog.probes.finding import Finding, Null
@@ -21,7 +21,7 @@ from homolog.roles.role import Role, Space
 from homolog.sketch.profile import channel_profile
 from homolog.sketch.sketch import TokenRows
 
-__all__ = ["find_shared_table", "probe_channel_profiles", "probe_columns"]
+__all__ = ["common_roles", "find_shared_table", "probe_channel_profiles", "probe_columns"]
 
 NULL = Null(
     "exchangeable-residual-channels",
@@ -74,12 +74,12 @@ def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
     return Finding.conclude(name, NULL, len(_TABLES), groups, left_out)
 
 
-def probe_channel_profiles(pair: Pair, blocks: BlockMap | None, shared_table: str | None) -> Finding:
-    """Norm gains, biases and column norms of each channel, over layers paired by the label-free layer map ``blocks``."""
+def probe_channel_profiles(pair: Pair, layers: Mapping[int, int], shared_table: str | None) -> Finding:
+    """Norm gains, biases and column norms of each channel, over ``layers`` of B mapped to layers of A without looking at labels."""
     name = "channels.profiles"
     if reason := shared_table or pair.ordered(Space.RESIDUAL):
         return Finding.missing(name, NULL, reason, tests=1)
-    roles_a, roles_b = _common_roles(pair, _layer_map(pair, blocks))
+    roles_a, roles_b = common_roles(pair, layers)
     if not roles_b:
         return Finding.missing(name, NULL, "no norm gain, bias or channel norm in common", tests=1)
     x, y = channel_profile(pair.a, roles_a), channel_profile(pair.b, roles_b)
@@ -91,16 +91,8 @@ def probe_channel_profiles(pair: Pair, blocks: BlockMap | None, shared_table: st
     return Finding.conclude(name, NULL, 1, [group_of("residual stream", test)])
 
 
-def _layer_map(pair: Pair, blocks: BlockMap | None) -> dict[int, int]:
-    depth_a, depth_b = pair.a.anatomy.dims.layers, pair.b.anatomy.dims.layers
-    if depth_a == depth_b or blocks is None:
-        return {layer: layer for layer in range(min(depth_a, depth_b))}
-    usable_a = [block for block in pair.a.units if block.flaw is None]
-    usable_b = [block for block in pair.b.units if block.flaw is None]
-    return {block.layer: usable_a[blocks.best(row)].layer for row, block in enumerate(usable_b)}
-
-
-def _common_roles(pair: Pair, layers: dict[int, int]) -> tuple[list[Role], list[Role]]:
+def common_roles(pair: Pair, layers: Mapping[int, int]) -> tuple[list[Role], list[Role]]:
+    """Roles of A and of B, pairwise alike, whose channel vectors or column norms both models have and that are finite."""
     known = [{**sketch.channels, **sketch.column_norms} for sketch in (pair.a, pair.b)]
     pairs = [
         (replace(role, layer=layers[role.layer]) if role.layer >= 0 else role, role)

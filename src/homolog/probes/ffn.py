@@ -24,7 +24,7 @@ from homolog.roles.role import Space
 from homolog.sketch.profile import unit_profile
 from homolog.sketch.sketch import Sketch, UnitBlock
 
-__all__ = ["Clones", "FfnResult", "probe_aligned_rows", "probe_profiles", "probe_rows"]
+__all__ = ["Clones", "FfnResult", "probe_aligned_rows", "probe_profiles", "probe_rows", "usable_blocks"]
 
 Clones = tuple[Mapping[str, str], Mapping[str, str]]
 """For A and for B what `find_clones` found."""
@@ -39,10 +39,24 @@ NULL = Null(
 
 @dataclass(frozen=True, slots=True)
 class FfnResult:
-    """A finding and the label-free layer map that it used."""
+    """A finding and the label-free map of FFN blocks that it used."""
 
     finding: Finding
     blocks: BlockMap | None = None
+    """Rows: blocks of B without a flaw; columns: blocks of A without a flaw."""
+
+    def layers(self, pair: Pair) -> dict[int, int]:
+        """For each layer of B the layer of A that its FFN resembles most; layer by layer where nothing was mapped."""
+        if self.blocks is None:
+            depth = min(pair.a.anatomy.dims.layers, pair.b.anatomy.dims.layers)
+            return {layer: layer for layer in range(depth)}
+        usable_a, usable_b = (usable_blocks(sketch) for sketch in (pair.a, pair.b))
+        return {block.layer: usable_a[self.blocks.best(row)].layer for row, block in reversed([*enumerate(usable_b)])}
+
+
+def usable_blocks(sketch: Sketch) -> list[UnitBlock]:
+    """FFN blocks that can be compared, in reading order."""
+    return [block for block in sketch.units if block.flaw is None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +125,7 @@ def _probe(
         return FfnResult(Finding.missing(probe, NULL, "no FFN was found", tests=tests))
     if reason := pair.ordered(Space.FFN):
         return FfnResult(Finding.missing(probe, NULL, reason, tests=tests))
-    usable_a = [block for block in pair.a.units if block.flaw is None]
-    usable_b = [block for block in pair.b.units if block.flaw is None]
+    usable_a, usable_b = usable_blocks(pair.a), usable_blocks(pair.b)
     left_out = {block.name: block.flaw for block in pair.b.units if block.flaw}
     if not usable_a or not usable_b:
         return FfnResult(Finding.conclude(probe, NULL, tests, [], left_out or {"A": "every FFN of A is flawed"}))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from homolog.align.layers import BlockMap
+from collections.abc import Mapping
+
 from homolog.probes.exchangeable import find_order
 from homolog.probes.finding import Finding, Null
 from homolog.probes.groups import group_of
@@ -20,13 +21,12 @@ NULL = Null(
 )
 
 
-def probe_values(pair: Pair, blocks: BlockMap | None) -> Finding:
-    """Rows of the value projection, head by head, over layers paired by the label-free layer map of the FFN rows."""
+def probe_values(pair: Pair, layers: Mapping[int, int]) -> Finding:
+    """Rows of the value projection, head by head, over ``layers`` of B mapped to layers of A without looking at labels."""
     name, tests = "values.rows", pair.b.anatomy.dims.layers
     if reason := _not_comparable(pair):
         return Finding.missing(name, NULL, reason, tests=tests)
     by_layer = {value.layer: value for value in pair.a.values}
-    layers = _layer_map(pair, blocks)
     groups, left_out = [], {}
     for value in pair.b.values:
         label = f"layer {value.layer}"
@@ -59,14 +59,6 @@ def _not_comparable(pair: Pair) -> str | None:
     if (a.kv_heads, a.head_dim) != (b.kv_heads, b.head_dim):
         return "the value heads differ in number or size"
     return None
-
-
-def _layer_map(pair: Pair, blocks: BlockMap | None) -> dict[int, int]:
-    if blocks is None:
-        return {value.layer: value.layer for value in pair.b.values}
-    usable_a = [block for block in pair.a.units if block.flaw is None]
-    usable_b = [block for block in pair.b.units if block.flaw is None]
-    return {block.layer: usable_a[blocks.best(row)].layer for row, block in enumerate(usable_b)}
 
 
 def _order_on_both_sides(pair: Pair, a: ValueBlock, b: ValueBlock) -> str | None:

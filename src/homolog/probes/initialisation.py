@@ -1,0 +1,128 @@
+"""Shared initialisation is not descent: what did training alone write, and do the two models agree on it?
+
+Two models that started from the same random numbers (the same default seed, say) keep each other's indices without either having seen
+the other. Norm gains and biases start constant, so agreement over channels in *them* was written by training. See docs/statistics.md for
+the trainings on which the thresholds were measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from homolog.align.matching import normal_scores
+from homolog.checkpoint.base import Array
+from homolog.probes.channels import common_roles
+from homolog.probes.finding import Finding
+from homolog.probes.pair import Pair
+
+__all__ = ["Initialisation", "weigh_initialisation"]
+
+DESCENT = 0.65
+INITIALISATION = 0.55
+"""Correlation of norm gains over channels: at least the first supports descent, at most the second a shared initialisation only."""
+
+_FLAT = 1e-3
+"""A gain vector whose spread is below this share of its mean carries nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Initialisation:
+    """Whether agreement of indices goes back to shared training or to shared random numbers only."""
+
+    verdict: str
+    """``trained_together``, ``initialisation_only``, ``undecided`` or ``not_asked``."""
+    evidence: Mapping[str, float]
+    text: str
+
+    @classmethod
+    def not_asked(cls) -> Initialisation:
+        """For pairs whose indices do not agree in the first place."""
+        return cls("not_asked", {}, "The indices do not agree, so the question does not arise.")
+
+
+def weigh_initialisation(pair: Pair, layers: Mapping[int, int], profiles: Finding) -> Initialisation:
+    """Decide between descent and shared initialisation, for a pair whose indices agree.
+
+    ``layers`` maps layers of B to layers of A. Evidence, in the order in which it is used: the correlation over channels of norm gains,
+    of biases if gains carry nothing, and the unit profiles if neither does. The cosine of trained token rows is given for information.
+    """
+    gains = _correlation(pair, layers, part="weight")
+    biases = _correlation(pair, layers, part="bias")
+    evidence: dict[str, float] = {}
+    if gains is not None:
+        evidence["gain_correlation"] = gains
+    if biases is not None:
+        evidence["bias_correlation"] = biases
+    if profiles.log10_p is not None:
+        evidence["profile_log10_p"] = profiles.log10_p
+    evidence.update(_token_cosines(pair))
+    if gains is not None:
+        return _decide("norm gains", gains, evidence)
+    if biases is not None:
+        return _decide("biases", biases, evidence)
+    if profiles.log10_p is not None and profiles.log10_p <= -9.0:
+        text = "No norm gain or bias can be compared; the profiles of the units, which training writes, agree by index."
+        return Initialisation("trained_together", evidence, text)
+    text = "No norm gain or bias can be compared, and the unit profiles are silent: shared training and shared random numbers look alike."
+    return Initialisation("undecided", evidence, text)
+
+
+def _decide(what: str, r: float, evidence: Mapping[str, float]) -> Initialisation:
+    if r >= DESCENT:
+        text = f"The {what}, which start out constant and are written by training alone, agree over the channels (r = {r:.2f})."
+        return Initialisation("trained_together", evidence, text)
+    if r <= INITIALISATION:
+        text = (
+            f"The {what}, which start out constant and are written by training alone, hardly agree over the channels (r = {r:.2f}): "
+            "the models share their first random numbers, not their training."
+        )
+        return Initialisation("initialisation_only", evidence, text)
+    text = f"The {what} agree over the channels about as much as either explanation allows (r = {r:.2f})."
+    return Initialisation("undecided", evidence, text)
+
+
+def _correlation(pair: Pair, layers: Mapping[int, int], *, part: str) -> float | None:
+    """Correlation over channels of the normal scores of all vectors of one kind, each centred by itself; ``None`` if none varies."""
+    x, y = [], []
+    for role_a, role_b in zip(*common_roles(pair, layers), strict=True):
+        if (
+            role_b not in pair.b.channels
+            or role_b.part != part
+            or (part == "weight" and not role_b.kind.startswith("norm"))
+        ):
+            continue
+        first, second = pair.a.channels[role_a], pair.b.channels[role_b]
+        if len(first) == len(second) and _varies(first) and _varies(second):
+            x.append(normal_scores(first[:, None])[:, 0])
+            y.append(normal_scores(second[:, None])[:, 0])
+    return _pearson(x, y) if x else None
+
+
+def _varies(vector: Array) -> bool:
+    return bool(vector.std() > _FLAT * max(float(np.abs(vector.mean())), 1e-6))
+
+
+def _pearson(x: Sequence[Array], y: Sequence[Array]) -> float:
+    first, second = np.concatenate(x).astype(np.float64), np.concatenate(y).astype(np.float64)
+    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
+
+
+def _token_cosines(pair: Pair) -> dict[str, float]:
+    """Median cosine of ordinary and of never-trained token rows, in the frame of the files, each centred on its own mean."""
+    first, second = pair.a.tokens.get("embed"), pair.b.tokens.get("embed")
+    if first is None or second is None or first.ordinary.shape != second.ordinary.shape or not len(first.ordinary):
+        return {}
+    known = {"token_cosine": _median_cosine(first.ordinary, second.ordinary)}
+    if len(first.untrained) >= 6:
+        known["untrained_token_cosine"] = _median_cosine(first.untrained, second.untrained)
+    return known
+
+
+def _median_cosine(x: Array, y: Array) -> float:
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    scale = np.sqrt(np.einsum("ij,ij->i", x, x) * np.einsum("ij,ij->i", y, y))
+    cosine = np.einsum("ij,ij->i", x, y) / np.where(scale > 0, scale, 1.0)
+    return float(np.median(cosine[np.isfinite(cosine)])) if np.isfinite(cosine).any() else 0.0
