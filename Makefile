@@ -27,9 +27,9 @@ bench: $(INSTALLED) ## time two 4.1 GB checkpoints (made in BENCH=folder, 12.2 G
 	$(BIN)/python benchmarks/make_checkpoints.py $(BENCH)
 	$(BIN)/python benchmarks/speed.py $(BENCH)
 
-test-lab: $(INSTALLED) ## tests that read what torch itself writes (installs torch)
+test-lab: $(INSTALLED) ## tests of the lab, and of reading what torch itself writes (installs torch)
 	$(BIN)/pip install --quiet -e '.[dev,lab]'
-	$(BIN)/pytest -m lab
+	$(BIN)/pytest -m lab tests lab_tests
 
 clean: ## remove .venv, caches and reports
 	rm -rf $(VENV) reports build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

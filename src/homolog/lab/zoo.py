@@ -1,0 +1,118 @@
+"""Building models from their recipes: parent, operations, training, truth record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from homolog.errors import UsageError
+from homolog.lab.corpus import Corpus, load_corpus
+from homolog.lab.operations import apply_operation
+from homolog.lab.recipe import RECIPES, Recipe, load_recipe
+from homolog.lab.shape import Shape, Weights, initialise
+from homolog.lab.store import load_model, load_truth, round_weights, save_model
+from homolog.lab.train import measure_loss, train
+
+__all__ = ["build_model", "list_recipes"]
+
+Report = Callable[[str], None]
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def build_model(name: str, *, out: Path, cache: Path, report: Report = lambda text: None) -> dict[str, Any]:
+    """Make one model below ``out``, or take it as it is if it is finished, and return its truth record.
+
+    Raises ``UsageError`` where the recipe is off or its parent is not built; what was finished earlier stays untouched.
+    """
+    recipe = load_recipe(RECIPES / f"{name}.toml")
+    if (out / name / "truth.json").exists():
+        return load_truth(out / name)
+    shape, weights, lineage = _start(recipe, out)
+    facts: list[dict[str, Any]] = []
+    fresh: frozenset[str] = frozenset()
+    for step in recipe.operations:
+        outcome = apply_operation(shape, weights, step)
+        shape, weights, fresh = outcome.shape, outcome.weights, fresh | outcome.fresh
+        facts.append({**step, "facts": outcome.facts or {}})
+    frozen = frozenset(weights) - fresh if recipe.train.frozen == "inherited" else frozenset()
+    corpus = load_corpus(cache, vocabulary=shape.vocab)
+    before = {n: w.copy() for n, w in weights.items()}
+    trained, curve = train(
+        shape,
+        weights,
+        recipe.train,
+        corpus,
+        frozen=frozen,
+        work=cache / "runs" / name,
+        progress=lambda step, loss: report(f"{name}: step {step} of {recipe.train.steps}, loss {loss:.3f}"),
+    )
+    trained = round_weights(trained)
+    truth = _record(recipe, shape=shape, corpus=corpus, lineage=lineage, facts=facts, curve=curve, weights=trained)
+    truth["moved"] = {
+        "from": "parent after operations" if recipe.parent else "initialisation",
+        **_moved(before, trained),
+    }
+    truth["frozen"] = sorted(frozen)
+    save_model(out / name, shape, trained, corpus.tokenizer, truth)
+    return truth
+
+
+def _start(recipe: Recipe, out: Path) -> tuple[Shape, Weights, dict[str, Any]]:
+    if recipe.parent is None:
+        weights = initialise(recipe.shape, seed=recipe.seed, std=recipe.std)
+        return recipe.shape, weights, {"parent": None, "ancestors": [], "seed": recipe.seed, "std": recipe.std}
+    parent = load_truth(out / recipe.parent)
+    if parent["name"] != recipe.parent:
+        raise UsageError(f"{out / recipe.parent}: holds {parent['name']!r}, not {recipe.parent!r}")
+    shape, weights = load_model(out / recipe.parent)
+    ancestors = [recipe.parent, *parent["ancestors"]]
+    return (
+        shape,
+        weights,
+        {"parent": recipe.parent, "ancestors": ancestors, "seed": parent["seed"], "std": parent["std"]},
+    )
+
+
+def _record(
+    recipe: Recipe,
+    *,
+    shape: Shape,
+    corpus: Corpus,
+    lineage: dict[str, Any],
+    facts: list[dict[str, Any]],
+    curve: list[tuple[int, float]],
+    weights: Weights,
+) -> dict[str, Any]:
+    plan = recipe.train
+    streams = tuple(sorted(plan.mixture))
+    return {
+        "name": recipe.name,
+        "kind": recipe.kind,
+        **lineage,
+        "shape": shape.to_dict(),
+        "parameters": sum(weight.size for weight in weights.values()),
+        "operations": facts,
+        "data": {"mixture": plan.mixture, "part": plan.part, "digest": corpus.digest(streams, plan.part)},
+        "order_seed": plan.order,
+        "steps": plan.steps,
+        "tokens": plan.steps * plan.batch * plan.context,
+        "recipe": asdict(plan),
+        "curve": curve,
+        "val_loss": {stream: round(measure_loss(shape, weights, corpus, stream), 4) for stream in ("en", "zh", "code")},
+    }
+
+
+def _moved(before: Weights, after: Weights) -> dict[str, float]:
+    """How far training went: |after − before| relative to |before|, over all matrices, and their cosine."""
+    names = [name for name in before if before[name].ndim > 1]
+    change = sum(float(((after[name] - before[name]) ** 2).sum()) for name in names)
+    start = sum(float((before[name] ** 2).sum()) for name in names)
+    end = sum(float((after[name] ** 2).sum()) for name in names)
+    dot = sum(float((after[name] * before[name]).sum()) for name in names)
+    return {"relative_change": round((change / start) ** 0.5, 4), "cosine": round(dot / (start * end) ** 0.5, 4)}
