@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -48,8 +49,13 @@ def _root(
 
 def run() -> int:
     """Parse the command line and run the verb; returns its exit code, lets errors through."""
+    command = typer.main.get_command(app)
     try:
-        return int(app(prog_name="homolog", standalone_mode=False) or 0)
+        # not command.main(), which takes closed pipes and interrupts for itself and ends both with 1: "a relation found"
+        with command.make_context("homolog", sys.argv[1:]) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as end:
+        return int(end.exit_code)
     except _CommandLineError as error:
         error.show()
         return int(error.exit_code)
