@@ -38,24 +38,24 @@ class BlockMap:
         return int(self.scores[b].argmax())
 
 
-def map_by_cosine(a: Sequence[Sequence[Array]], b: Sequence[Sequence[Array]]) -> BlockMap:
+def map_by_cosine(a: Sequence[Sequence[Array]], b: Sequence[Sequence[Array]], *, units: int = _UNITS) -> BlockMap:
     """Blocks by the mean absolute cosine of their components; components are truncated to the channels that both have."""
     parts = min(len(block) for block in (*a, *b))
-    stacked_a = [_stack([block[c] for block in a]) for c in range(parts)]
+    stacked_a = [_stack([block[c] for block in a], units) for c in range(parts)]
 
     def similarity(y: Sequence[Array]) -> Array:
-        total = np.zeros((len(y[0][:_UNITS]), len(stacked_a[0])), dtype=np.float32)
+        total = np.zeros((len(y[0][:units]), len(stacked_a[0])), dtype=np.float32)
         for c in range(parts):
             width = min(stacked_a[c].shape[1], y[c].shape[1])
-            total += np.abs(unit_rows(y[c][:_UNITS, :width]) @ unit_rows(stacked_a[c][:, :width]).T)
+            total += np.abs(unit_rows(y[c][:units, :width]) @ unit_rows(stacked_a[c][:, :width]).T)
         return np.asarray(total / np.float32(parts))
 
-    return _map(similarity, [len(block[0][:_UNITS]) for block in a], b)
+    return _map(similarity, [len(block[0][:units]) for block in a], b)
 
 
 def map_by_profile(a: Sequence[Array], b: Sequence[Array]) -> BlockMap:
     """Blocks by the closeness of their unit profiles (normal scores, see `normal_scores`)."""
-    stacked = _stack(a)
+    stacked = _stack(a, _UNITS)
 
     def similarity(y: Sequence[Array]) -> Array:
         # 1/(1 + d²): a few close pairs count for more than many middling ones.
@@ -87,6 +87,6 @@ def _map(
     return BlockMap(scores, equal, matched, max([*lengths, 0]))
 
 
-def _stack(blocks: Sequence[Array]) -> Array:
+def _stack(blocks: Sequence[Array], units: int) -> Array:
     width = min(block.shape[1] for block in blocks)
-    return np.concatenate([block[:_UNITS, :width] for block in blocks])
+    return np.concatenate([block[:units, :width] for block in blocks])

@@ -29,7 +29,7 @@ NULL = Null(
     "alike and every matrix treats them alike, so which index a channel has is uniformly random.",
 )
 
-_TABLES = {"embed": "embedding", "unembed": "unembedding"}
+_TABLES = {"embed": "embedding", "unembed": "unembedding", "project": "input projection"}
 _FEWEST_TOKENS = 16
 
 
@@ -52,7 +52,7 @@ def find_shared_table(pair: Pair) -> str | None:
 
 
 def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
-    """Columns of the embedding, and of an untied unembedding, over shared tokens, centred over the tokens."""
+    """Columns of the embedding, and of an untied unembedding, over shared tokens, centred over the tokens; or of an input projection."""
     name = "channels.columns"
     if reason := shared_table or pair.ordered(Space.RESIDUAL):
         return Finding.missing(name, NULL, reason, tests=len(_TABLES))
@@ -64,6 +64,9 @@ def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
             continue
         if reason := first.flaw or second.flaw or _too_few(first):
             left_out[title] = reason
+            continue
+        if len(first.ordinary) != len(second.ordinary):
+            left_out[title] = "the tables differ in height"
             continue
         x, y = (rows.ordinary - rows.ordinary.mean(axis=0) for rows in (first, second))
         if reason := _order_on_both_sides(pair, key, x.T, y.T):

@@ -18,6 +18,8 @@ __all__ = ["find_clones"]
 _SUSPICIOUS = -3.0
 """log10 p, corrected over the pairs: calling two fresh blocks clones costs a little support, missing clones would inflate it."""
 
+_UNITS = 256
+
 
 def find_clones(blocks: Sequence[UnitBlock]) -> dict[str, str]:
     """For each block of one model, by name, the name of the first block that its units share their labels with (itself if none).
@@ -29,7 +31,7 @@ def find_clones(blocks: Sequence[UnitBlock]) -> dict[str, str]:
     if len(usable) < 2:
         return first
     parts = [[block.up] if block.gate is None else [block.gate, block.up] for block in usable]
-    table = map_by_cosine(parts, parts)
+    table = map_by_cosine(parts, parts, units=_UNITS)
     correction = log10(comb(len(usable), 2))
     for later in range(1, len(usable)):
         for earlier in range(later):

@@ -29,6 +29,8 @@ class UnitBlock:
     """(s, r): what the unit writes; ``None`` where whole matrices are not read."""
     bias: Array | None
     """(s, n): biases of the unit."""
+    digest: bytes
+    """Of gate and up as stored, before any folding: equal if and only if the sampled numbers are."""
     flaw: str | None = None
     """Why the block cannot be used: NaN, Inf or all zero."""
 
@@ -78,7 +80,7 @@ class Sketch:
     column_norms: Mapping[Role, Array]
     """Norm of each residual channel's column in a whole matrix; empty unless whole matrices were read."""
     tokens: Mapping[str, TokenRows]
-    """``embed`` and, unless tied, ``unembed``."""
+    """``embed`` and, unless tied, ``unembed``; ``project`` where fixed features are projected into the residual stream."""
     spreads: Mapping[str, tuple[float, ...]]
     """Standard deviation of Q, K, V, O by layer: exhibits only."""
     warnings: tuple[str, ...] = field(default=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 
 import numpy as np
 
@@ -86,7 +87,10 @@ def read_sketch(
 def read_token_rows(
     checkpoint: Checkpoint, anatomy: Anatomy, ordinary: Sequence[int], untrained: Sequence[int]
 ) -> dict[str, TokenRows]:
-    """Rows of the embedding and of an untied unembedding; a table that is not vocabulary × residual is left out."""
+    """Rows of the embedding and of an untied unembedding; a table that is not vocabulary × residual is left out.
+
+    Where fixed features are projected into the residual stream, ``project`` holds a row for each feature: what it writes.
+    """
     tables = {}
     for key, role in (("embed", Role("embed.token")), ("unembed", Role("unembed"))):
         view = anatomy.views.get(role)
@@ -96,6 +100,10 @@ def read_token_rows(
         second = read_units_at(checkpoint, view, Space.VOCAB, untrained)
         dtype = checkpoint.tensors[view.tensor].dtype
         tables[key] = TokenRows(first, second, _PRECISION.get(dtype, 2.0**-8), _flaw(first))
+    view = anatomy.views.get(Role("embed.project"))
+    if view is not None and set(view.axes) == {Space.RESIDUAL, Space.INPUT}:
+        inputs = read_units(checkpoint, view, Space.INPUT, 0, view.shape[view.axes.index(Space.INPUT)])
+        tables["project"] = TokenRows(inputs, inputs[:0], 2.0**-24, _flaw(inputs))
     return tables
 
 
@@ -141,11 +149,14 @@ def _read_units(
     count = min(plan.units, width) if plan.units else width
     gain = channels.get(Role("norm.ffn", layer=layer)) if anatomy.traits.pre_norm else None
 
+    digest = blake2b(digest_size=16)
+
     def rows(view: View | None, fold: Array | None) -> Array | None:
         if view is None:
             return None
         as_columns = view.axes[0] != Space.FFN
         block = _read_slabs(checkpoint, view, count, plan.slab if as_columns else None)
+        digest.update(np.ascontiguousarray(block).data)
         return block * fold[: block.shape[1]] if fold is not None else block
 
     biases = [
@@ -156,9 +167,12 @@ def _read_units(
     up = rows(up_view, gain)
     assert up is not None
     gate = rows(view_of("ffn.gate"), gain)
+    stored = digest.digest()
     down = rows(view_of("ffn.down"), None) if plan.whole else None
     bias = np.concatenate(biases, axis=1) if biases else None
-    return UnitBlock(layer, expert, shared, width, up, gate, down, bias, _flaw(up, gate, down, bias, zero_of=up))
+    return UnitBlock(
+        layer, expert, shared, width, up, gate, down, bias, stored, _flaw(up, gate, down, bias, zero_of=up)
+    )
 
 
 def _read_slabs(checkpoint: Checkpoint, view: View, count: int, slab: int | None) -> Array:
