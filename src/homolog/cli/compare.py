@@ -43,18 +43,19 @@ def compare(
 
     with Progress(quiet=quiet) as progress:
         comparison = compare_models(Path(a), Path(b), seed=seed, units=units, full=full, progress=progress)
+    document = output.canonical(comparison.to_json())
     if report:
         from homolog.report.html import write_report
 
-        write_report(comparison, report, overwrite=force)
+        write_report(document, report, overwrite=force)
     if json:
-        output.print_json(comparison.to_json())
+        output.print_json(document)
     elif quiet:
-        typer.echo(comparison.sentence)
+        typer.echo(document["sentence"])
     else:
         from homolog.report.terminal import print_comparison
 
-        print_comparison(comparison, output.console())
+        print_comparison(document, output.console())
     if report and not quiet:
         output.note(f"report written to {report}")
     return comparison.exit_code

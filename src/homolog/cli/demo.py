@@ -49,9 +49,10 @@ def demo(
         folder = folders[case.package]
         with Progress() as progress:
             comparison = compare(folder / case.a, folder / case.b, progress=progress)
+        document = output.canonical(comparison.to_json())
         console.rule(case.title, align="left")
-        print_comparison(comparison, console)
-        write_report(comparison, out / case.report, overwrite=True)
+        print_comparison(document, console)
+        write_report(document, out / case.report, overwrite=True)
         reports.append(out / case.report)
     console.rule("Reports", align="left")
     for report in reports:

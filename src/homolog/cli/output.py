@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from homolog.errors import UsageError
 from homolog.provenance import round_floats
@@ -14,7 +14,12 @@ from homolog.provenance import round_floats
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["check_target", "console", "note", "print_json"]
+__all__ = ["canonical", "check_target", "console", "note", "print_json"]
+
+
+def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as it is shown everywhere, on the screen, in JSON and in the report: floats to six digits, no NaN."""
+    return {key: round_floats(value) for key, value in document.items()}
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -42,7 +47,7 @@ def note(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def print_json(document: Mapping[str, object]) -> None:
+def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON object, keys in the order of the contract; the same document gives the same bytes."""
-    text = json.dumps(round_floats(document), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(canonical(document), indent=2, allow_nan=False, ensure_ascii=False)
     sys.stdout.write(text + "\n")
