@@ -83,7 +83,11 @@ def _anatomy(checkpoint: Checkpoint, chosen: Fit, fitting: Sequence[Fit]) -> Ana
     unused = {name: f"no rule of the family {family.id} names it" for name in chosen.unexplained}
     ordered = {**family.traits.ordered, **chosen.orders}
     traits = replace(family.traits, ordered=ordered, fixed=dict(sorted(chosen.fixed.items())))
-    same = [one.family.id for one in fitting if one is not chosen and one.views == chosen.views]
+    same = [
+        one.family.id
+        for one in fitting
+        if one is not chosen and len(one.missing) == len(chosen.missing) and one.views == chosen.views
+    ]
     return Anatomy(
         architecture=family.id,
         dims=dims,

@@ -1,0 +1,167 @@
+"""What a checkpoint is, before it is compared with anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import Any
+
+from homolog.checkpoint.base import Checkpoint
+from homolog.roles.flaws import Flaws, find_flaws
+from homolog.roles.resolve import resolve
+from homolog.roles.role import Anatomy
+
+__all__ = ["FoundRole", "Inspection", "inspect"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRole:
+    """One role and where it lies."""
+
+    role: str
+    tensor: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Format, architecture, roles, numbers and warnings of one checkpoint."""
+
+    id: str
+    format: str
+    anatomy: Anatomy
+    roles: tuple[FoundRole, ...]
+    tensors: int
+    parameters: int
+    nbytes: int
+    dtypes: Mapping[str, int]
+    """Parameters stored in each dtype, most first."""
+    files: tuple[str, ...]
+    flaws: Flaws
+    notes: tuple[str, ...]
+    """Of the reader and of the resolver."""
+    warnings: tuple[str, ...] = ()
+    read: Mapping[str, int] = field(default_factory=dict)
+    """``bytes``, ``of`` and ``requests``: what this inspection read of the weights."""
+
+    @property
+    def architecture(self) -> str:
+        """The family's id, ``unknown`` if no family fits."""
+        return self.anatomy.architecture
+
+    def role_counts(self) -> dict[str, int]:
+        """How many tensors there are of each kind of role, for a summary."""
+        return dict(Counter(f"{role.kind} {role.part}" for role in self.anatomy.views))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the same for the same checkpoint."""
+        anatomy = self.anatomy
+        return {
+            "schema": "homolog.inspection/1",
+            "id": self.id,
+            "format": self.format,
+            "architecture": anatomy.architecture,
+            "reason": anatomy.reason,
+            "dims": asdict(anatomy.dims),
+            "traits": asdict(anatomy.traits),
+            "tensors": self.tensors,
+            "parameters": self.parameters,
+            "bytes": self.nbytes,
+            "dtypes": dict(self.dtypes),
+            "files": list(self.files),
+            "roles": [
+                {
+                    "role": role.role,
+                    "tensor": role.tensor,
+                    "axes": list(role.axes),
+                    "shape": list(role.shape),
+                    "dtype": role.dtype,
+                }
+                for role in self.roles
+            ],
+            "missing": list(anatomy.missing),
+            "unused": dict(anatomy.unused),
+            "flaws": {kind: list(names) for kind, names in asdict(self.flaws).items() if kind != "whole"},
+            "values": "all" if self.flaws.whole else "sampled",
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+            "read": dict(self.read),
+        }
+
+    def _repr_html_(self) -> str:
+        dims = self.anatomy.dims
+        rows = {
+            "format": self.format,
+            "architecture": self.architecture + (f" ({self.anatomy.reason})" if self.anatomy.reason else ""),
+            "size": f"{self.parameters:,} parameters, {dims.layers} layers, width {dims.width}, {dims.ffn} FFN units",
+            "dtypes": ", ".join(f"{dtype}: {count:,}" for dtype, count in self.dtypes.items()),
+            "tensors": f"{len(self.roles)} roles, {len(self.anatomy.unused)} unused, {len(self.anatomy.missing)} missing",
+            "warnings": "; ".join(self.warnings) or "none",
+        }
+        cells = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rows.items())
+        return f"<table><caption>{escape(self.id)}</caption>{cells}</table>"
+
+
+def inspect(checkpoint: Checkpoint, *, values: bool = False) -> Inspection:
+    """Say what a checkpoint is.
+
+    ``values`` reads every number to find NaN, infinities and zeroed or constant tensors; without it some rows of each tensor are
+    sampled. Raises `MalformedCheckpoint` where config.json contradicts the shapes.
+    """
+    start, requests = checkpoint.meter.bytes, checkpoint.meter.requests
+    anatomy = resolve(checkpoint)
+    tensors = checkpoint.tensors
+    flaws = find_flaws(checkpoint, whole=values, passed_over={**anatomy.traits.fixed, **_constants(anatomy)})
+    dtypes: Counter[str] = Counter()
+    for info in tensors.values():
+        dtypes[info.dtype] += info.size
+    return Inspection(
+        id=checkpoint.path.name or str(checkpoint.path),
+        format=checkpoint.format,
+        anatomy=anatomy,
+        roles=tuple(
+            FoundRole(
+                str(role),
+                view.tensor,
+                tuple(space.value for space in view.axes),
+                view.shape,
+                tensors[view.tensor].dtype,
+            )
+            for role, view in anatomy.views.items()
+        ),
+        tensors=len(tensors),
+        parameters=checkpoint.parameters,
+        nbytes=checkpoint.nbytes,
+        dtypes=dict(sorted(dtypes.items(), key=lambda item: (-item[1], item[0]))),
+        files=tuple(file.name for file in checkpoint.files),
+        flaws=flaws,
+        notes=(*checkpoint.notes, *anatomy.notes),
+        warnings=(*_structure(anatomy), *flaws.warnings()),
+        read={
+            "bytes": checkpoint.meter.bytes - start,
+            "of": checkpoint.nbytes,
+            "requests": checkpoint.meter.requests - requests,
+        },
+    )
+
+
+def _constants(anatomy: Anatomy) -> Mapping[str, str]:
+    """Known buffers (masks, position numbers) are constant by design; of an unknown family nothing is known."""
+    return anatomy.unused if anatomy.reason is None else {}
+
+
+def _structure(anatomy: Anatomy) -> list[str]:
+    warnings = []
+    if anatomy.reason is not None:
+        warnings.append(f"the architecture is unknown: {anatomy.reason}")
+    if anatomy.missing:
+        rest = f" and {len(anatomy.missing) - 1} more" if len(anatomy.missing) > 1 else ""
+        warnings.append(f"missing: {anatomy.missing[0]}{rest}")
+    strange = [name for name, reason in anatomy.unused.items() if reason.startswith("no rule ")]
+    if strange and anatomy.reason is None:
+        warnings.append(f"{len(strange)} tensors have no role in this family, for example {strange[0][:80]}")
+    return warnings
