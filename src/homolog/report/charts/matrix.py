@@ -1,0 +1,66 @@
+"""The heat map: every layer of B against every layer of A."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from homolog.report.charts.base import Spec, finish, says
+
+__all__ = ["HEAT_STEPS", "draw_layer_matrix", "matrix_width"]
+
+HEAT_STEPS = 9
+"""Shades of the heat map, ``--heat-0`` to ``--heat-8``."""
+
+_MARGIN = 56
+
+
+def draw_layer_matrix(matrix: Mapping[str, Any]) -> Spec:
+    """Layer of B × layer of A, shaded by how many sampled units match with equal index."""
+    import altair as alt  # noqa: PLC0415
+
+    counts, of, expected = matrix["counts"], float(matrix["of"]), float(matrix["expected"])
+    rows, columns, cell = _measure(counts)
+
+    def axis(count: int, title: str) -> Any:
+        step = -(-count // 12)
+        return alt.Axis(title=title, values=list(range(0, count, step)), labelAngle=0, ticks=False, domain=False)
+
+    shades = alt.Scale(
+        type="threshold",
+        domain=[of * (step + 0.5) / (HEAT_STEPS - 1) for step in range(HEAT_STEPS - 1)],
+        range=[f"var(--heat-{step})" for step in range(HEAT_STEPS)],
+    )
+    chart = (
+        alt.Chart(alt.NamedData("cells"))
+        .mark_rect(stroke="var(--paper)", strokeWidth=1 if cell > 12 else 0.5, aria=False)
+        .encode(
+            x=alt.X("a", type="ordinal", axis=axis(columns, "layer of A"), scale=alt.Scale(padding=0)),
+            y=alt.Y("b", type="ordinal", axis=axis(rows, "layer of B"), scale=alt.Scale(padding=0)),
+            fill=alt.Fill("n", type="quantitative", legend=None, scale=shades),
+            tooltip=says(),
+        )
+    )
+    cells = [
+        {
+            "a": a,
+            "b": b,
+            "n": n,
+            "says": f"layer {b} of B, layer {a} of A: {n:,} of {of:,.0f}, by chance about {expected:g}",
+        }
+        for b, row in enumerate(counts)
+        for a, n in enumerate(row)
+    ]
+    return finish(chart, cell * rows + 46, cells=cells)
+
+
+def matrix_width(matrix: Mapping[str, Any]) -> int:
+    """Pixels at which the cells are square; narrower screens squeeze them."""
+    _, columns, cell = _measure(matrix["counts"])
+    return cell * columns + _MARGIN
+
+
+def _measure(counts: Sequence[Sequence[int]]) -> tuple[int, int, int]:
+    """Rows, columns, and the side of a cell in pixels."""
+    rows, columns = len(counts), max((len(row) for row in counts), default=0)
+    return rows, columns, max(9, min(34, 430 // max(rows, columns, 1)))

@@ -1,0 +1,175 @@
+"""The report's table of contents as data: what each section shows, arranged from the comparison object. Nothing is computed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from homolog.report.charts.matrix import HEAT_STEPS, draw_layer_matrix, matrix_width
+from homolog.report.evidence import arrange_finding
+from homolog.report.exhibits import arrange_exhibits
+from homolog.report.format import CAP, clean, count, log10, number, percent, power_html, size
+from homolog.report.layers import read_layers, read_ribbons
+from homolog.report.words import (
+    ASSUMPTIONS,
+    EVIDENCE,
+    GLOSSARY,
+    INITIALISATION,
+    OPERATIONS,
+    RELATIONS,
+    SPACES,
+    VERDICTS,
+    say,
+)
+
+__all__ = ["arrange"]
+
+Json = Mapping[str, Any]
+
+MOST_FILES = 40
+"""Files listed by name; a sharded model may have hundreds."""
+
+
+def arrange(comparison: Json) -> dict[str, Any]:
+    """Everything the template needs, and the charts under ``charts``, by the id of their place in the page."""
+    drawn: dict[str, Any] = {}
+    findings = [arrange_finding(index, finding, drawn) for index, finding in enumerate(comparison["findings"])]
+    return {
+        "a": _model(comparison["a"]),
+        "b": _model(comparison["b"]),
+        "verdict": say(VERDICTS, comparison["verdict"]),
+        "relation": say(RELATIONS, comparison["relation"]) if comparison.get("relation") else None,
+        "sentence": clean(comparison["sentence"], 2000),
+        "reason": clean(comparison["reason"], 2000) if comparison.get("reason") else None,
+        "headline": _headline(comparison),
+        "inherited": _inherited(comparison.get("inherited")),
+        "warnings": [clean(text, 1000) for text in comparison.get("warnings") or ()],
+        "layers": _layers(comparison),
+        "matrix": _matrix(comparison.get("layer_matrix"), drawn),
+        "operations": [
+            {"name": say(OPERATIONS, operation["kind"]), "detail": clean(operation.get("detail") or "", 1000)}
+            for operation in (comparison.get("derivation") or {}).get("operations") or ()
+        ],
+        "facts": [clean(text, 1000) for text in (comparison.get("derivation") or {}).get("facts") or ()],
+        "answered": [finding for finding in findings if not finding["absent"]],
+        "absent": [finding for finding in findings if finding["absent"]],
+        "findings": findings,
+        "initialisation": _initialisation(comparison.get("initialisation")),
+        "exhibits": arrange_exhibits(comparison.get("exhibits") or {}, drawn),
+        "ruled_out": [
+            {"name": say(OPERATIONS, entry["operation"]), "text": clean(entry.get("text") or "", 1000)}
+            for entry in comparison.get("ruled_out") or ()
+        ],
+        "not_ruled_out": [
+            {
+                "name": say(OPERATIONS, name),
+                "text": clean((comparison.get("not_ruled_out_why") or {}).get(name, ""), 1000),
+            }
+            for name in comparison.get("not_ruled_out") or ()
+        ],
+        "found": comparison["verdict"] in {"identical", "related", "partly_related"},
+        "assumptions": ASSUMPTIONS,
+        "glossary": GLOSSARY,
+        "command": clean(comparison["provenance"].get("command", ""), 2000),
+        "version": clean(comparison["provenance"].get("homolog", "")),
+        "options": [(clean(k), clean(v)) for k, v in (comparison["provenance"].get("options") or {}).items()],
+        "schema": clean(comparison["schema"]),
+        "run": comparison.get("run") or {},
+        "charts": drawn,
+    }
+
+
+def _headline(comparison: Json) -> dict[str, Any]:
+    log10_p, threshold = comparison.get("log10_p"), comparison.get("threshold_log10_p")
+    return {
+        "p": None if log10_p is None else power_html(max(CAP, log10_p)),
+        "bound": log10_p is not None and log10_p <= -2,
+        "capped": log10_p is not None and log10_p < CAP,
+        "full": None if log10_p is None else power_html(log10_p),
+        "strength": _sentence_case(clean(comparison.get("strength") or "", 400)),
+        "cap": power_html(CAP),
+        "threshold": None if threshold is None else power_html(threshold),
+        "tests": comparison.get("planned_tests"),
+        "tier": comparison.get("tier"),
+    }
+
+
+def _sentence_case(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _inherited(inherited: Json | None) -> dict[str, Any] | None:
+    if not inherited:
+        return None
+    units = inherited.get("units")
+    return {
+        "share": percent(inherited["share"]),
+        "value": float(inherited["share"]),
+        "low": inherited.get("low"),
+        "high": inherited.get("high"),
+        "interval": f"{percent(inherited.get('low'))} to {percent(inherited.get('high'))}",
+        "of": clean(inherited["of"]).replace("ffn", "FFN"),
+        "counted": f"{count(inherited.get('inherited'))} of {count(units)}" if units else "",
+    }
+
+
+def _layers(comparison: Json) -> dict[str, Any] | None:
+    rows = read_layers(comparison)
+    if not rows:
+        return None
+    dims = comparison["a"].get("dims") or {}
+    ribbons = read_ribbons(comparison)
+    above = max([int(dims.get("layers") or 0), *(ribbon.a + 1 for ribbon in ribbons)])
+    return {"rows": rows, "ribbons": ribbons, "a": max(1, above), "b": len(rows), "traced": sum(bool(row.source) for row in rows),
+            "frozen": sum(row.frozen for row in rows)}  # fmt: skip
+
+
+def _matrix(matrix: Json | None, drawn: dict[str, Any]) -> dict[str, Any] | None:
+    if not matrix or not matrix.get("counts"):
+        return None
+    drawn["matrix"] = draw_layer_matrix(matrix)
+    return {
+        "statistic": _sentence_case(clean(matrix["statistic"])),
+        "of": int(matrix["of"]),
+        "expected": number(matrix["expected"]),
+        "counts": matrix["counts"],
+        "columns": max(len(row) for row in matrix["counts"]),
+        "width": matrix_width(matrix),
+        "steps": range(HEAT_STEPS),
+    }
+
+
+def _initialisation(asked: Json | None) -> dict[str, Any] | None:
+    if not asked:
+        return None
+    return {
+        "verdict": say(INITIALISATION, asked["verdict"]),
+        "asked": asked["verdict"] != "not_asked",
+        "text": clean(asked.get("text") or "", 2000),
+        "evidence": [
+            (say(EVIDENCE, key), log10(value) if "log10" in key else number(value))
+            for key, value in (asked.get("evidence") or {}).items()
+        ],
+    }
+
+
+def _model(model: Json) -> dict[str, Any]:
+    read, files = model.get("read") or {}, model.get("files") or ()
+    whole = read.get("of") or 0
+    return {
+        "id": clean(model["id"], 200),
+        "format": clean(model.get("format") or "unknown"),
+        "architecture": clean(model.get("architecture") or "unknown"),
+        "parameters": count(model.get("parameters")),
+        "dims": ", ".join(
+            f"{value:,} {SPACES[key]}" for key, value in (model.get("dims") or {}).items() if value and key in SPACES
+        ),
+        "dtypes": ", ".join(f"{clean(kind)} {count(held)}" for kind, held in (model.get("dtypes") or {}).items()),
+        "digest": clean(model.get("digest") or "–"),
+        "read": f"{size(read.get('bytes', 0))} of {size(whole)}",
+        "share": percent(read.get("bytes", 0) / whole) if whole else "–",
+        "requests": count(read.get("requests")),
+        "files": [(clean(file["name"]), size(file["bytes"])) for file in files[:MOST_FILES]],
+        "more_files": max(0, len(files) - MOST_FILES),
+        "notes": [clean(note, 1000) for note in model.get("notes") or ()],
+    }

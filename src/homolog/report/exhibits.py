@@ -1,0 +1,86 @@
+"""The exhibits, arranged: pictures that people look for and that are not evidence, beside what independent pairs show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from homolog.report.charts.exhibits import draw_curves, draw_spread
+from homolog.report.format import clean, number
+
+__all__ = ["arrange_exhibits"]
+
+Json = Mapping[str, Any]
+
+_KINDS = {"q": "Query", "k": "Key", "v": "Value", "o": "Output"}
+
+
+def arrange_exhibits(exhibits: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
+    """The std curves and the norm gains, as far as the comparison has them; pictures go into ``drawn``."""
+    curves = _curves(exhibits.get("std_curves") or {}, drawn)
+    gains = _gains(exhibits.get("norm_gains") or {}, drawn)
+    return {"curves": curves, "gains": gains} if curves or gains else None
+
+
+def _curves(curves: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
+    panels = []
+    correlation = curves.get("correlation") or {}
+    for kind, name in _KINDS.items():
+        a, b = (_finite((curves.get(side) or {}).get(kind) or ()) for side in ("a", "b"))
+        if any(value is not None for value in a + b):
+            drawn[f"curve-{kind}"] = draw_curves(a, b)
+            panels.append(
+                {
+                    "chart": f"curve-{kind}",
+                    "name": name,
+                    "correlation": number(correlation.get(kind)),
+                    "rows": _rows(a, b),
+                }
+            )
+    if not panels:
+        return None
+    pair = [(_KINDS[kind], value) for kind, value in correlation.items() if kind in _KINDS and value is not None]
+    return {"panels": panels, "spread": _spread("spread-curves", curves.get("background"), pair, drawn)}
+
+
+def _gains(gains: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
+    values = _finite(gains.get("cosine") or ())
+    pair = [(f"layer {layer}", value) for layer, value in enumerate(values) if value is not None]
+    if not pair:
+        return None
+    return {
+        "rows": [(name, f"{value:.4f}") for name, value in pair],
+        "low": f"{min(value for _, value in pair):.4f}",
+        "high": f"{max(value for _, value in pair):.4f}",
+        "spread": _spread("spread-gains", gains.get("background"), pair, drawn),
+    }
+
+
+def _spread(
+    place: str, background: Json | None, pair: list[tuple[str, float]], drawn: dict[str, Any]
+) -> dict[str, Any] | None:
+    values = [value for value in _finite((background or {}).get("values") or ()) if value is not None]
+    if not pair:
+        return None
+    drawn[place] = draw_spread(values, pair)
+    return {
+        "chart": place,
+        "text": clean((background or {}).get("text") or "", 1000),
+        "values": [number(v) for v in sorted(values)],
+    }
+
+
+def _rows(a: list[float | None], b: list[float | None]) -> list[tuple[int, str, str]]:
+    """Layer, A's value, B's value; the shorter model's column ends in dashes."""
+
+    def cell(side: list[float | None], layer: int) -> str:
+        value = side[layer] if layer < len(side) else None
+        return "–" if value is None else f"{value:.4g}"
+
+    return [(layer, cell(a, layer), cell(b, layer)) for layer in range(max(len(a), len(b)))]
+
+
+def _finite(values: Iterable[float | None]) -> list[float | None]:
+    """A broken layer may hold NaN; a picture leaves it out."""
+    return [float(value) if value is not None and math.isfinite(value) else None for value in values]

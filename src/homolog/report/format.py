@@ -1,0 +1,79 @@
+"""Numbers and hostile strings as text: the one place that decides how they look, in the report and in the terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from markupsafe import Markup
+
+__all__ = ["CAP", "clean", "count", "log10", "number", "percent", "power", "power_html", "size"]
+
+CAP = -30.0
+"""log10 p below which words stop growing: there the assumptions are the weaker link."""
+
+
+def clean(text: Any, longest: int = 400) -> str:
+    """A string from a checkpoint, made safe to read: on one line, no control or direction-changing characters, bounded.
+
+    What is cut is cut from the middle, because paths differ at their ends.
+    """
+    raw = str(text)
+    if len(raw) > longest:
+        head = longest // 2
+        raw = f"{raw[:head]} … {raw[head - longest :]}"
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else f"\\x{ord(c):02x}" for c in raw)
+
+
+def power(log10_p: float) -> str:
+    """A p-value as ``0.37`` or ``10^-1163``, rounded to the weaker side: it is never made to look smaller than it is."""
+    if log10_p > -2:
+        return f"{min(1.0, math.ceil(10 ** (log10_p + 2) - 1e-9) / 100):.2f}"
+    return f"10^{math.ceil(log10_p - 1e-9)}"
+
+
+def power_html(log10_p: float) -> Markup:
+    """The same with the exponent raised."""
+    base, _, exponent = power(log10_p).partition("^")
+    return Markup(f"{base}<sup>{exponent.replace('-', '−')}</sup>") if exponent else Markup(base)
+
+
+def log10(value: float | None) -> str:
+    """A log10 p for a column of a table: one decimal, a true minus sign."""
+    if value is None:
+        return "–"
+    return f"{value:,.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
+
+
+def count(value: float | None) -> str:
+    """A count with thousands separated: ``6,754,383``."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A plain number: ``1``, ``0.97``, ``21.7``; integers stay integers."""
+    if value is None:
+        return "–"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return count(value).replace("-", "−")
+    return f"{value:,.{digits if abs(value) < 10 else 1}f}".replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    """A share as ``98 %``; 100 % and 0 % are said only when exact, so 0.9996 reads ``99.9 %``."""
+    if share is None:
+        return "–"
+    value = 100 * share
+    if 0 < value < 1 or 99 < value < 100:
+        return f"{min(99.9, max(0.1, value)):.1f} %"
+    return f"{value:.0f} %"
+
+
+def size(nbytes: float) -> str:
+    """Bytes in decimal units: ``27.0 MB``."""
+    value = float(nbytes)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,164 @@
+"""What the report and the terminal say: every identifier of the comparison object in plain words.
+
+An identifier that is not listed is shown as it stands, with its underscores as spaces, so a newer object still reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from homolog.report.format import clean
+
+__all__ = [
+    "ASSUMPTIONS",
+    "GLOSSARY",
+    "INITIALISATION",
+    "OPERATIONS",
+    "PROBES",
+    "QUESTIONS",
+    "RELATIONS",
+    "VERDICTS",
+    "say",
+]
+
+VERDICTS: Mapping[str, str] = {
+    "identical": "Identical",
+    "related": "Related",
+    "partly_related": "Partly related",
+    "shared_initialisation": "Shared initialisation",
+    "independent": "Independent",
+    "inconclusive": "Inconclusive",
+}
+
+RELATIONS: Mapping[str, str] = {
+    "a_to_b": "Direction: from A to B, by a step that cannot be undone.",
+    "b_to_a": "Direction: from B to A, by a step that cannot be undone.",
+    "common_ancestor": "Both descend from a third model.",
+    "undirected": "Direction unknown: A from B, B from A and a common ancestor all look like this.",
+}
+
+PROBES: Mapping[str, str] = {
+    "ffn.rows": "Neurons, by their weights",
+    "ffn.profiles": "Neurons, by their profile",
+    "channels.columns": "Channels, by the embedding",
+    "channels.profiles": "Channels, by their profile",
+    "values.rows": "Value dimensions of heads",
+    "experts.rows": "Experts of a layer",
+    "tokens.untrained": "Never-trained tokens",
+}
+
+QUESTIONS: Mapping[str, str] = {
+    "ffn.rows": "Does a neuron of B look most like the neuron of A that has the same number?",
+    "ffn.profiles": "The same, by lengths and angles that survive any rotation of the model's inner space.",
+    "channels.columns": "Does a channel of B say the same of every word as the channel of A that has the same number?",
+    "channels.profiles": "The same, by how strongly every matrix of every layer uses the channel.",
+    "values.rows": "Does a value dimension of B look most like the one of A that has the same number?",
+    "experts.rows": "Does an expert of B look most like the expert of A that has the same number?",
+    "tokens.untrained": "Tokens that training never shows keep their random start. Do both models hold the same for each?",
+}
+
+OPERATIONS: Mapping[str, str] = {
+    "continued_training": "Continued training",
+    "layers_added": "Layers added",
+    "layers_dropped": "Layers dropped",
+    "layers_duplicated": "Layers duplicated",
+    "ffn_widened": "FFN widened",
+    "ffn_pruned": "FFN pruned",
+    "width_pruned": "Width pruned",
+    "upcycled": "Upcycled into experts",
+    "experts_split": "Experts split",
+    "frozen_core": "Frozen core",
+    "merged": "Merged with another model",
+    "quantised": "Quantised",
+    "vocabulary_changed": "Vocabulary changed",
+    "units_permuted": "Units reordered",
+    "units_split": "Units split",
+    "residual_permuted": "Channels reordered",
+    "residual_rotated": "Inner space rotated",
+    "units_permuted_and_residual_rotated": "Units reordered and inner space rotated, both at once",
+    "rescaled": "Weights rescaled",
+    "low_rank_update": "Low-rank update",
+    "renamed": "Tensors renamed",
+    "washed": "Trained on deliberately dirty data",
+    "distilled": "Distillation: trained on the other's answers",
+}
+
+INITIALISATION: Mapping[str, str] = {
+    "trained_together": "Training is shared, not only the starting point",
+    "initialisation_only": "Only the starting point is shared",
+    "undecided": "Undecided: a shared starting point is not excluded",
+    "not_asked": "Not asked",
+}
+
+EVIDENCE: Mapping[str, str] = {
+    "gain_correlation": "Norm gains, correlation over channels (they start constant)",
+    "bias_correlation": "Biases, correlation (they start constant)",
+    "profile_log10_p": "Profiles, log10 p (nearly constant at the start)",
+    "token_ratio": "Likeness of frequent tokens over that of never-seen ones",
+}
+
+SPACES: Mapping[str, str] = {
+    "layers": "layers",
+    "width": "channels",
+    "ffn": "FFN units",
+    "vocab": "tokens",
+    "heads": "heads",
+    "kv_heads": "key-value heads",
+    "head_dim": "head size",
+    "experts": "experts",
+}
+
+GLOSSARY: Mapping[str, str] = {
+    "unit": "One entry of an axis whose order means nothing: a neuron, a channel, an expert.",
+    "index": "The number that a unit happens to have in its layer. Training gives it no meaning, but a copy keeps it.",
+    "FFN": "Feed-forward network: the part of a layer that holds most neurons.",
+    "channel": "One dimension of the inner space (residual stream) that all layers read from and write to.",
+    "profile": "Lengths and angles of a unit's own weights. Rotating the inner space leaves them as they are.",
+    "match": "A unit of A and a unit of B that are each other's nearest. Only such pairs are counted.",
+    "p-value": "How often chance alone would do at least this well if one model had been trained without the other. "
+    "It is not the probability that the model is derived.",
+    "log10 p": "The p-value as a power of ten: −9 means one in a billion.",
+    "null hypothesis": "What is assumed for the sake of the test: that the two were trained without each other.",
+    "exchangeable": "Could be put in any other order with nothing changed: then no unit has a reason to have its index.",
+    "in order": "The longest run of matches whose indices rise together: for models of different width.",
+    "shared initialisation": "Both models began from the same random numbers and were then trained separately.",
+    "norm gain": "One learned factor per channel. All of them start at the same constant.",
+    "distillation": "Training a model on what another one answers. It copies behaviour, not weights.",
+    "digest": "A fingerprint of the bytes that were read: other bytes, other digest.",
+}
+
+ASSUMPTIONS: tuple[tuple[str, str], ...] = (
+    (
+        "The order of units had a meaning",
+        "The p-values rest on units that could as well stand in another order. Show that both models were sorted, or laid out by "
+        "one rule, along the axis in question, and that test falls. homolog looks for such order and leaves those groups out; it may "
+        "have missed one.",
+    ),
+    (
+        "The same random start",
+        "Two trainings from one seed agree in their indices without one descending from the other. Show the seeds and the logs of "
+        "both trainings from scratch, and compare each with its own step-0 weights.",
+    ),
+    (
+        "A common ancestor",
+        "Two children of a third, public model look like parent and child. Name the ancestor and compare both with it.",
+    ),
+    (
+        "The other direction",
+        "Unless a direction is stated above, nothing here says who came first.",
+    ),
+    (
+        "Another file",
+        "The result is about the bytes with the digests below. Show that the files are not what their names say.",
+    ),
+    (
+        "A fault in homolog",
+        "Run the command below again, or check one layer by hand: match units by cosine, count how many mutual matches have equal "
+        "index, and compare with 1/k!.",
+    ),
+)
+
+
+def say(words: Mapping[str, str], identifier: str) -> str:
+    """The words for an identifier, or the identifier itself made readable."""
+    return words.get(identifier) or clean(identifier, 120).replace("_", " ")
