@@ -1,0 +1,131 @@
+"""What is fuzzed: each target takes bytes, and passes if they open and read, or end in a ``CheckpointError``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from tests.checkpoint.writers import encode_safetensors
+
+from homolog.checkpoint.base import Meter
+from homolog.checkpoint.extent import Extent
+from homolog.checkpoint.formats import read_contents
+from homolog.checkpoint.jsontext import parse_small_json
+from homolog.checkpoint.ranged import Contents, RangedCheckpoint
+from homolog.checkpoint.safetensors import read_safetensors
+from homolog.checkpoint.shards import join_shards, read_index
+from homolog.checkpoint.source import FilePool
+from homolog.checkpoint.torchbin.feed import Feed
+from homolog.checkpoint.torchbin.layouts import read_torch_legacy, read_torch_zip
+from homolog.checkpoint.torchbin.machine import run_pickle
+from homolog.checkpoint.torchbin.state import PlacedStorage, flatten_state, place_tensor
+from homolog.errors import CheckpointError, MalformedCheckpoint, UnsupportedFormat
+
+_LARGEST_READ = 1 << 16
+
+
+class BytesSource:
+    """A file in memory."""
+
+    def __init__(self, data: bytes, name: str = "fuzzed") -> None:
+        self._data = data
+        self.path = Path(name)
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        assert offset >= 0, "a read before the start"
+        assert length >= 0, "a read of less than nothing"
+        if offset + length > len(self._data):
+            raise MalformedCheckpoint(self.path, at=f"byte {offset}", found="the end", expected=f"{length} bytes")
+        return self._data[offset : offset + length]
+
+
+def read_some(contents: Contents) -> None:
+    """Read the first and last row and a few more of every small tensor; nothing may fail but what cannot be read at all."""
+    checkpoint = RangedCheckpoint(
+        Path("fuzzed"), contents, files=(), folder=None, config={}, pool=FilePool(), meter=Meter()
+    )
+    for name, info in list(checkpoint.tensors.items())[:16]:
+        rows = info.shape[0] if info.shape else 1
+        if not rows or info.size // rows > _LARGEST_READ:
+            continue
+        try:
+            last = checkpoint.read_rows(name, rows - 1)
+        except UnsupportedFormat:
+            continue
+        assert last.shape == (1, *info.shape[1:])
+        picked = checkpoint.read_rows_at(name, [rows - 1, 0, rows // 2])
+        assert picked.shape == (3, *info.shape[1:])
+        assert picked[0].tobytes() == last[0].tobytes(), "two ways to one row disagree"
+        if info.size <= _LARGEST_READ:
+            assert len(checkpoint.read_bytes(name)) == info.nbytes
+
+
+def _expecting(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    def guarded(data: bytes) -> None:
+        try:
+            target(data)
+        except CheckpointError as error:
+            if len(str(error)) > 4096:
+                raise AssertionError("an error as long as the file") from error
+
+    return guarded
+
+
+def _safetensors(data: bytes) -> None:
+    """The first byte chooses: a file, an index with its shard in memory, or a config."""
+    kind, body = data[:1], data[1:]
+    if kind == b"i":
+        weight_map = read_index(BytesSource(body))
+        files = [Path(name) for name in sorted(set(weight_map.values()))]
+
+        def read_shard(file: Path) -> Mapping[str, Extent]:
+            return read_safetensors(BytesSource(_SHARD, file.name))
+
+        join_shards(files, read_shard, weight_map, Path("index"))
+    elif kind == b"c":
+        assert isinstance(parse_small_json(body, Path("config.json")), dict)
+    else:
+        read_some(Contents("safetensors", read_safetensors(BytesSource(body))))
+
+
+def _torch_zip(data: bytes) -> None:
+    extents, notes = read_torch_zip(BytesSource(data))
+    read_some(Contents("torch-zip", extents, tuple(notes)))
+
+
+def _torch_legacy(data: bytes) -> None:
+    extents, notes = read_torch_legacy(BytesSource(data))
+    read_some(Contents("torch-legacy", extents, tuple(notes)))
+
+
+def _unpickler(data: bytes) -> None:
+    """A pickle alone; every storage that it names is at hand, in full length, as far as that is a few kB."""
+    source = BytesSource(bytes(4096))
+    pickled = run_pickle(Feed.of_bytes(data, source))
+    tensors, notes = flatten_state(pickled.value, source)
+    placed = {
+        key: PlacedStorage(0, min(4096, storage.root_count * storage.dtype.itemsize))
+        for key, storage in pickled.storages.items()
+    }
+    extents = {name: place_tensor(name, tensor, placed, source) for name, tensor in tensors.items()}
+    read_some(Contents("torch-zip", extents, tuple(notes)))
+
+
+def _any_format(data: bytes) -> None:
+    read_some(read_contents(BytesSource(data)))
+
+
+_SHARD = encode_safetensors({"a": np.zeros(2, dtype=np.uint8), "b": np.ones(1, dtype=np.float32)})
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "safetensors": _expecting(_safetensors),
+    "torch_zip": _expecting(_torch_zip),
+    "torch_legacy": _expecting(_torch_legacy),
+    "unpickler": _expecting(_unpickler),
+    "any_format": _expecting(_any_format),
+}
