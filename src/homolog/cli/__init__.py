@@ -40,8 +40,9 @@ def main() -> int:
 
 def _complain(message: str, code: int) -> int:
     """One line on stderr, whatever bytes the message quotes; the traceback before it if it was asked for."""
+    from homolog.cli.output import note, printable
+
     if os.environ.get("HOMOLOG_DEBUG"):
         traceback.print_exc()
-    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message)
-    print(f"homolog: {line}", file=sys.stderr)  # noqa: T201
+    note(f"homolog: {printable(message)}")
     return code

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from homolog.roles.inspect import Inspection
 
 __all__ = ["inspect"]
 
@@ -13,8 +19,98 @@ def inspect(
     m: Annotated[str, typer.Argument(metavar="M", help="The model: a folder or a weight file.", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
     values: Annotated[
-        bool, typer.Option("--values", help="Read every tensor and look for NaN, infinities and zeroed layers.")
+        bool, typer.Option("--values", help="Look at every number, not at some rows of each tensor.")
     ] = False,
 ) -> int:
-    """Say what a checkpoint is: format, architecture, roles, parameters, dtypes, warnings."""
-    raise NotImplementedError
+    """Say what a checkpoint holds.
+
+    Its format and architecture, which tensor plays which role, what is missing, parameters, dtypes, and warnings.
+    """
+    from homolog.checkpoint.open import open_checkpoint
+    from homolog.cli import output
+    from homolog.cli.progress import Progress
+    from homolog.roles.inspect import inspect as inspect_checkpoint
+
+    with open_checkpoint(m) as checkpoint, Progress() as progress:
+        progress.follow("reading", lambda: checkpoint.meter.bytes, checkpoint.nbytes)
+        inspection = inspect_checkpoint(checkpoint, values=values)
+    if json:
+        output.print_json(inspection.to_json())
+    else:
+        _print_summary(inspection, output.console())
+    return 0
+
+
+def _print_summary(inspection: Inspection, console: Console) -> None:
+    from rich.table import Table
+
+    from homolog.cli.output import printable
+
+    anatomy, dims = inspection.anatomy, inspection.anatomy.dims
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    unknown = f": {anatomy.reason}" if anatomy.reason else ""
+    heads = f", {dims.heads} heads of {dims.head_dim}" if dims.heads else ""
+    experts = f", {dims.experts} experts" if dims.experts else ""
+    read = f"{inspection.read['bytes']:,} of {inspection.read['of']:,} bytes"
+    for name, value in (
+        ("model", inspection.id),
+        ("format", f"{inspection.format}, {len(inspection.files)} file{'s' if len(inspection.files) > 1 else ''}"),
+        ("architecture", anatomy.architecture + unknown),
+        ("parameters", f"{inspection.parameters:,} in {inspection.tensors} tensors"),
+        ("dtypes", ", ".join(f"{dtype} {count:,}" for dtype, count in inspection.dtypes.items())),
+        (
+            "sizes",
+            f"{dims.layers} layers, width {dims.width}, {dims.ffn} FFN units, {dims.vocab} tokens{heads}{experts}",
+        ),
+        ("read", read),
+        *(("note", note) for note in inspection.notes),
+        *(("missing", role) for role in anatomy.missing),
+        *(("warning", warning) for warning in inspection.warnings),
+    ):
+        style = "yellow" if name in {"missing", "warning"} else None
+        facts.add_row(name, printable(value), style=style)
+    console.print(facts, markup=False)
+    if inspection.roles:
+        console.print(_tabulate_roles(inspection))
+    if anatomy.unused:
+        console.print(_tabulate_unused(inspection))
+
+
+def _tabulate_roles(inspection: Inspection) -> Table:
+    """One row for each kind of role, however many layers and experts have it."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from homolog.cli.output import printable
+
+    table = Table("role", "tensors", "shape", "stored as", "for example", box=box.SIMPLE_HEAD)
+    kinds: dict[str, list[int]] = {}
+    for index, role in enumerate(inspection.anatomy.views):
+        kinds.setdefault(f"{role.kind}{'.' + role.detail if role.detail else ''} {role.part}", []).append(index)
+    for kind, indices in kinds.items():
+        found = [inspection.roles[index] for index in indices]
+        shapes = dict.fromkeys(" × ".join(map(str, role.shape)) for role in found)
+        shape = next(iter(shapes)) if len(shapes) == 1 else f"{len(shapes)} shapes"
+        dtypes = ", ".join(dict.fromkeys(role.dtype for role in found))
+        table.add_row(*(Text(printable(cell)) for cell in (kind, str(len(found)), shape, dtypes, found[0].tensor)))
+    return table
+
+
+def _tabulate_unused(inspection: Inspection) -> Table:
+    """One row for each reason, however many tensors share it."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from homolog.cli.output import printable
+
+    table = Table("without a role", "tensors", "for example", box=box.SIMPLE_HEAD)
+    reasons: dict[str, list[str]] = {}
+    for tensor, reason in inspection.anatomy.unused.items():
+        reasons.setdefault(reason, []).append(tensor)
+    for reason, tensors in reasons.items():
+        table.add_row(*(Text(printable(cell)) for cell in (reason, str(len(tensors)), tensors[0])))
+    return table

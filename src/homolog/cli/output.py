@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,9 @@ from homolog.provenance import round_floats
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["canonical", "check_target", "console", "note", "print_json"]
+__all__ = ["canonical", "check_target", "console", "note", "print_json", "printable"]
+
+_PIPED_WIDTH = 100
 
 
 def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,12 +42,20 @@ def console() -> Console:
     """A console on stdout: colours only on a terminal, and never against ``NO_COLOR``."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    on_terminal = Console(highlight=False)
+    if on_terminal.is_terminal or "COLUMNS" in os.environ:
+        return on_terminal
+    return Console(highlight=False, width=_PIPED_WIDTH)
 
 
 def note(text: str) -> None:
     """Tell the user something that is not the result."""
     sys.stderr.write(text + "\n")
+
+
+def printable(text: str) -> str:
+    """A name from a file that anyone may have written, without what could move the cursor or hide a line."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

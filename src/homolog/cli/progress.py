@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ class Progress:
         self._appears = time.monotonic() + _PATIENCE
         self._bar: Bar | None = None
         self._task: TaskID | None = None
+        self._ended = threading.Event()
 
     def __call__(self, text: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` steps of ``text`` are behind us."""
@@ -41,9 +44,19 @@ class Progress:
             self._bar.start()
         self._bar.update(self._task, description=text, completed=done, total=total)
 
+    def follow(self, text: str, done: Callable[[], int], total: int) -> None:
+        """Ask ``done`` from time to time: for work that counts what it did, but reports to nobody."""
+
+        def ask() -> None:
+            while not self._ended.wait(0.2):
+                self(text, done(), total)
+
+        threading.Thread(target=ask, daemon=True).start()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         if self._bar is not None:
             self._bar.stop()
