@@ -43,7 +43,7 @@ def make_seeds() -> dict[str, list[bytes]]:
 
 def _safetensors() -> list[bytes]:
     arrays: dict[str, AnyArray] = {kind: np.zeros(2, dtype=dtype) for kind, dtype in NUMPY_KINDS.items()}
-    small = {
+    small: dict[str, AnyArray] = {
         "a.weight": np.ones((2, 3), dtype=np.float32),
         "b": np.array(1, dtype=np.float16),
         "none": np.ones((0, 4), dtype=np.int8),
