@@ -1,4 +1,8 @@
-"""The index test: do units that resemble each other carry the same index more often than chance allows?"""
+"""The index test: do units that resemble each other carry the same index more often than chance allows?
+
+The units of each side are shuffled by a permutation of its own before anything is computed, and their indices travel along as labels.
+So nothing that depends on a unit's place in memory (the rounding of a dot product, the first of several maxima) can depend on its label.
+"""
 
 from __future__ import annotations
 
@@ -48,18 +52,17 @@ def index_test(a: Sequence[Array], b: Sequence[Array], *, same_axis: bool, rngs:
     two axes are equally long and the statistic is the number of fixed points, else the longest increasing subsequence.
 
     Null: the labels of the units of at least one side are a uniformly random permutation, independent of the other side. Zero rows,
-    rows with NaN or Inf and all but one of duplicate rows are left out by rules that do not look at labels; what remains is
-    restricted to labels present on both sides, given which the labels are still uniform.
+    rows with NaN or Inf and all but one of duplicate rows are left out by rules that do not look at labels; with ``same_axis`` what
+    remains is restricted to labels present on both sides, given which the labels are still uniform.
     """
-    x, y = _joined(a), _joined(b)
-    kept_a, kept_b = distinct_rows(x, rngs("a")), distinct_rows(y, rngs("b"))
+    labels_a, labels_b = _distinct_labels(_joined(a), rngs("a")), _distinct_labels(_joined(b), rngs("b"))
     if same_axis:
-        kept_a = kept_b = np.intersect1d(kept_a, kept_b)
-    similarity = np.zeros((len(kept_a), len(kept_b)), dtype=np.float32)
+        labels_a, labels_b = _common(labels_a, labels_b)
+    similarity = np.zeros((len(labels_a), len(labels_b)), dtype=np.float32)
     for p, q in zip(a, b, strict=True):
         width = min(p.shape[1], q.shape[1])
-        similarity += np.abs(cosines(p[kept_a, :width], q[kept_b, :width])) / np.float32(len(a))
-    return _test(match_mutually(similarity, rngs("pair")), kept_a, kept_b, same_axis)
+        similarity += np.abs(cosines(p[labels_a, :width], q[labels_b, :width])) / np.float32(len(a))
+    return _test(match_mutually(similarity, rngs("pair")), labels_a, labels_b, same_axis)
 
 
 def profile_test(a: Array, b: Array, *, same_axis: bool, rngs: Rngs) -> IndexTest | None:
@@ -67,21 +70,17 @@ def profile_test(a: Array, b: Array, *, same_axis: bool, rngs: Rngs) -> IndexTes
 
     The scores are ranks within each model, so a common scale, and any monotone change of a feature, is of no account.
     """
-    usable_a, usable_b = np.isfinite(a).all(axis=1), np.isfinite(b).all(axis=1)
-    varies = (
-        [bool(np.ptp(a[usable_a, f]) > 0 and np.ptp(b[usable_b, f]) > 0) for f in range(a.shape[1])]
-        if len(a) and len(b)
-        else []
-    )
-    if not any(varies) or usable_a.sum() < 2 or usable_b.sum() < 2:
-        return None
+    labels_a, labels_b = _finite_labels(a, rngs("a")), _finite_labels(b, rngs("b"))
     if same_axis:
-        usable_a = usable_b = usable_a & usable_b
-    kept_a, kept_b = np.flatnonzero(usable_a), np.flatnonzero(usable_b)
-    x, y = normal_scores(a[kept_a][:, varies]), normal_scores(b[kept_b][:, varies])
-    if not x.shape[1] or x.shape != (len(kept_a), y.shape[1]):
+        labels_a, labels_b = _common(labels_a, labels_b)
+    if min(len(labels_a), len(labels_b)) < 2:
         return None
-    return _test(match_mutually(distances(x, y), rngs("pair")), kept_a, kept_b, same_axis)
+    x, y = a[labels_a], b[labels_b]
+    varies = (np.ptp(x, axis=0) > 0) & (np.ptp(y, axis=0) > 0)
+    if not varies.any():
+        return None
+    x, y = normal_scores(x[:, varies]), normal_scores(y[:, varies])
+    return _test(match_mutually(distances(x, y), rngs("pair")), labels_a, labels_b, same_axis)
 
 
 def index_test_within(a: Sequence[Array], b: Sequence[Array], *, rngs: Rngs) -> IndexTest:
@@ -92,12 +91,12 @@ def index_test_within(a: Sequence[Array], b: Sequence[Array], *, rngs: Rngs) -> 
     statistic, matched, of, rate = 0, 0, 0, 0.0
     similarity = []
     for g, (x, y) in enumerate(zip(a, b, strict=True)):
-        kept = np.intersect1d(distinct_rows(x, rngs(f"a{g}")), distinct_rows(y, rngs(f"b{g}")))
-        matches = match_mutually(np.abs(cosines(x[kept], y[kept])), rngs(f"pair{g}"))
-        statistic += int((matches.a == matches.b).sum())
+        labels_a, labels_b = _common(_distinct_labels(x, rngs(f"a{g}")), _distinct_labels(y, rngs(f"b{g}")))
+        matches = match_mutually(np.abs(cosines(x[labels_a], y[labels_b])), rngs(f"pair{g}"))
+        statistic += int((labels_a[matches.a] == labels_b[matches.b]).sum())
         matched += len(matches)
-        of += len(kept)
-        rate += len(matches) / max(len(kept), 1)
+        of += len(labels_a)
+        rate += len(matches) / max(len(labels_a), 1)
         similarity.append(matches.similarity)
     median = _median(np.concatenate(similarity))
     if len(a) == 1:
@@ -118,8 +117,23 @@ def _test(matches: Matches, labels_a: Labels, labels_b: Labels, same_axis: bool)
         rate = m / max(of, 1)
         return IndexTest(k, "fixed_points", m, of, rate, log10_fixed_points(k, m, of), median, rate)
     of = min(len(labels_a), len(labels_b))
-    length = longest_increasing(b)
+    length = longest_increasing(b[np.argsort(a)])
     return IndexTest(length, "lis", m, of, 2 * sqrt(m), log10_longest_increasing(length, m), median, 0.0)
+
+
+def _distinct_labels(x: Array, rng: np.random.Generator) -> Labels:
+    """Labels of the rows that `distinct_rows` keeps, in an order drawn by ``rng``."""
+    order = rng.permutation(len(x))
+    return np.asarray(order[distinct_rows(x[order], rng)], dtype=np.intp)
+
+
+def _finite_labels(x: Array, rng: np.random.Generator) -> Labels:
+    return rng.permutation(np.flatnonzero(np.isfinite(x).all(axis=1)))
+
+
+def _common(a: Labels, b: Labels) -> tuple[Labels, Labels]:
+    """The labels that both sides have, each side in its own order."""
+    return a[np.isin(a, b)], b[np.isin(b, a)]
 
 
 def _joined(parts: Sequence[Array]) -> Array:
