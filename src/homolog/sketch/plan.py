@@ -30,6 +30,8 @@ class ReadingPlan:
     """Leading residual channels where units are stored as columns; ``None`` for all."""
     whole: bool
     """Whether whole matrices are read (down projections, column norms, all heads)."""
+    hold: bool = False
+    """Whether the tensors of one layer may be held in memory, so that each is read once."""
 
 
 def plan_reading(a: Anatomy, b: Anatomy, nbytes: int, units: int, full: bool) -> tuple[ReadingPlan, ReadingPlan]:
@@ -41,7 +43,7 @@ def plan_reading(a: Anatomy, b: Anatomy, nbytes: int, units: int, full: bool) ->
     """
     experts = max(1, _MOST_BLOCKS // max(a.dims.layers, b.dims.layers, 1))
     if nbytes <= SMALL:
-        plan = ReadingPlan(units=0, experts=experts, slab=None, whole=True)
+        plan = ReadingPlan(units=0, experts=experts, slab=None, whole=True, hold=True)
         return plan, plan
     units = max(units, _FULL_UNITS) if full else units
     ratio = max(a.dims.ffn, 1) / max(b.dims.ffn, 1)

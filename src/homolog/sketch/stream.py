@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
 
 from homolog.checkpoint.base import Array, Checkpoint
-from homolog.roles.read import read_units, read_units_at, read_vector
+from homolog.roles.read import count_units, read_units, read_units_at, read_vector
 from homolog.roles.role import Anatomy, Role, Space, View
+from homolog.sketch.held import HeldCheckpoint
 from homolog.sketch.plan import ReadingPlan
 from homolog.sketch.sketch import Sketch, TokenRows, UnitBlock, ValueBlock
 
-__all__ = ["Progress", "read_column_norms", "read_sketch", "read_token_rows"]
+__all__ = ["Progress", "read_sketch", "read_token_rows"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the steps done and the steps in all."""
@@ -43,45 +45,54 @@ def read_sketch(
     ``ordinary`` and ``untrained`` are the rows of the embedding to read (see `choose_anchors`). Raises CheckpointError where the file
     cannot be read.
     """
+    if plan.hold:
+        checkpoint = HeldCheckpoint(checkpoint)
     channels = {
         role: read_vector(checkpoint, view)
         for role, view in sorted(anatomy.views.items())
         if view.axes == (Space.RESIDUAL,) and (role.layer >= 0 or role.kind.startswith("norm"))
     }
-    blocks = sorted({(role.layer, role.expert, role.shared) for role in anatomy.views if role.kind == "ffn.up"})
-    blocks = [block for block in blocks if block[1] < plan.experts]
-    layers = anatomy.dims.layers
-    units = []
-    for done, block in enumerate(blocks):
-        progress("reading FFN units", done, len(blocks))
-        units.append(_read_units(checkpoint, anatomy, plan, channels, *block))
-    values = []
+    units: list[UnitBlock] = []
+    values: list[ValueBlock] = []
+    routers: dict[int, Array] = {}
     spreads: dict[str, list[float]] = {kind: [] for kind in _EXHIBITS}
-    for layer in range(layers):
-        progress("reading attention", layer, layers)
-        if (value := _read_values(checkpoint, anatomy, plan, channels, layer)) is not None:
-            values.append(value)
-        for kind, space in _EXHIBITS.items():
-            view = anatomy.views.get(Role(kind, layer=layer))
-            if view is not None:
-                rows = read_units(checkpoint, view, space, 0, min(_EXHIBIT_ROWS, view.shape[view.axes.index(space)]))
-                spreads[kind].append(float(rows.std()))
-    routers = {
-        role.layer: read_units(checkpoint, view, Space.EXPERT, 0, view.shape[view.axes.index(Space.EXPERT)])
-        for role, view in sorted(anatomy.views.items())
-        if role.kind == "ffn.router" and role.part == "weight"
-    }
+    column_norms: dict[Role, Array] = {}
+    layers = anatomy.dims.layers
+    by_layer = _views_by_layer(anatomy)
+    for layer in range(-1, layers):
+        progress("reading layers", layer + 1, layers + 1)
+        for role, view in by_layer.get(layer, ()):
+            if role.kind == "ffn.up" and role.part == "weight" and role.expert < plan.experts:
+                units.append(_read_units(checkpoint, anatomy, plan, channels, role))
+            elif role.kind == "attn.v" and role.part == "weight":
+                values.extend(_read_values(checkpoint, anatomy, plan, channels, role))
+            elif role.kind == "ffn.router" and role.part == "weight":
+                routers[layer] = read_units(checkpoint, view, Space.EXPERT)
+            if role.kind in _EXHIBITS and role.part == "weight":
+                count = min(_EXHIBIT_ROWS, count_units(view, _EXHIBITS[role.kind]))
+                spreads[role.kind].append(float(read_units(checkpoint, view, _EXHIBITS[role.kind], 0, count).std()))
+            if plan.whole and _has_columns(role, view):
+                column_norms[role] = _column_norms(checkpoint, view)
+        if isinstance(checkpoint, HeldCheckpoint):
+            checkpoint.forget()
     return Sketch(
         anatomy=anatomy,
         units=tuple(units),
         values=tuple(values),
         routers=routers,
         channels=channels,
-        column_norms=read_column_norms(checkpoint, anatomy, progress) if plan.whole else {},
+        column_norms=column_norms,
         tokens=read_token_rows(checkpoint, anatomy, ordinary, untrained),
         spreads={kind[-1]: tuple(curve) for kind, curve in spreads.items() if len(curve) == layers},
         warnings=tuple(_warnings(units, values)),
     )
+
+
+def _views_by_layer(anatomy: Anatomy) -> dict[int, list[tuple[Role, View]]]:
+    views: dict[int, list[tuple[Role, View]]] = {}
+    for role, view in sorted(anatomy.views.items()):
+        views.setdefault(role.layer, []).append((role, view))
+    return views
 
 
 def read_token_rows(
@@ -107,29 +118,22 @@ def read_token_rows(
     return tables
 
 
-def read_column_norms(checkpoint: Checkpoint, anatomy: Anatomy, progress: Progress) -> dict[Role, Array]:
-    """For every matrix with one residual axis, the norm of each residual channel's column, streamed in slabs of channels."""
-    matrices = [
-        (role, view)
-        for role, view in sorted(anatomy.views.items())
-        if len(view.axes) == 2
-        and view.axes.count(Space.RESIDUAL) == 1
-        and (role.layer >= 0 or role.kind.startswith("embed.p"))
-    ]
-    norms = {}
-    for done, (role, view) in enumerate(matrices):
-        progress("reading channel norms", done, len(matrices))
-        total = np.zeros(view.shape[view.axes.index(Space.RESIDUAL)], dtype=np.float64)
+def _has_columns(role: Role, view: View) -> bool:
+    """Whether a matrix has one residual axis, so that its columns (or rows) belong to residual channels."""
+    inside = role.layer >= 0 or role.kind in ("embed.position", "embed.project")
+    return inside and len(view.axes) == 2 and view.axes.count(Space.RESIDUAL) == 1
+
+
+def _column_norms(checkpoint: Checkpoint, view: View) -> Array:
+    """Norm of each residual channel's column, streamed in slabs."""
+    total = np.zeros(view.shape[view.axes.index(Space.RESIDUAL)], dtype=np.float64)
+    for start, stop in _steps(view.shape[0], view.shape[1]):
+        slab = read_units(checkpoint, view, view.axes[0], start, stop)
         if view.axes[0] == Space.RESIDUAL:
-            for start, stop in _steps(len(total), view.shape[1]):
-                slab = read_units(checkpoint, view, Space.RESIDUAL, start, stop)
-                total[start:stop] = np.einsum("ij,ij->i", slab, slab, dtype=np.float64)
+            total[start:stop] = np.einsum("ij,ij->i", slab, slab, dtype=np.float64)
         else:
-            for start, stop in _steps(view.shape[0], view.shape[1]):
-                slab = read_units(checkpoint, view, view.axes[0], start, stop)
-                total += np.einsum("ij,ij->j", slab, slab, dtype=np.float64)
-        norms[role] = np.sqrt(total).astype(np.float32)
-    return norms
+            total += np.einsum("ij,ij->j", slab, slab, dtype=np.float64)
+    return np.sqrt(total).astype(np.float32)
 
 
 def _read_units(
@@ -137,17 +141,15 @@ def _read_units(
     anatomy: Anatomy,
     plan: ReadingPlan,
     channels: dict[Role, Array],
-    layer: int,
-    expert: int,
-    shared: bool,
+    role: Role,
 ) -> UnitBlock:
     def view_of(kind: str, part: str = "weight") -> View | None:
-        return anatomy.views.get(Role(kind, part, layer, expert, shared))
+        return anatomy.views.get(replace(role, kind=kind, part=part))
 
-    up_view = anatomy.views[Role("ffn.up", "weight", layer, expert, shared)]
+    up_view = anatomy.views[role]
     width = up_view.shape[up_view.axes.index(Space.FFN)]
     count = min(plan.units, width) if plan.units else width
-    gain = channels.get(Role("norm.ffn", layer=layer)) if anatomy.traits.pre_norm else None
+    gain = channels.get(Role("norm.ffn", layer=role.layer)) if anatomy.traits.pre_norm else None
 
     digest = blake2b(digest_size=16)
 
@@ -171,7 +173,16 @@ def _read_units(
     down = rows(view_of("ffn.down"), None) if plan.whole else None
     bias = np.concatenate(biases, axis=1) if biases else None
     return UnitBlock(
-        layer, expert, shared, width, up, gate, down, bias, stored, _flaw(up, gate, down, bias, zero_of=up)
+        role.layer,
+        role.expert,
+        role.shared,
+        width,
+        up,
+        gate,
+        down,
+        bias,
+        stored,
+        _flaw(up, gate, down, bias, zero_of=up),
     )
 
 
@@ -188,20 +199,20 @@ def _read_slabs(checkpoint: Checkpoint, view: View, count: int, slab: int | None
 
 
 def _read_values(
-    checkpoint: Checkpoint, anatomy: Anatomy, plan: ReadingPlan, channels: dict[Role, Array], layer: int
-) -> ValueBlock | None:
-    view = anatomy.views.get(Role("attn.v", layer=layer))
+    checkpoint: Checkpoint, anatomy: Anatomy, plan: ReadingPlan, channels: dict[Role, Array], role: Role
+) -> Iterator[ValueBlock]:
+    view = anatomy.views[role]
     heads, dim = anatomy.dims.kv_heads, anatomy.dims.head_dim
-    if view is None or not heads or not dim or Space.KV not in view.axes:
-        return None
+    if not heads or not dim or Space.KV not in view.axes:
+        return
     stored_as_columns = view.axes[0] != Space.KV
     count = heads if plan.whole or stored_as_columns else 1
     slab = slice(0, plan.slab) if stored_as_columns and plan.slab else None
     rows = read_units(checkpoint, view, Space.KV, 0, count * dim, residual=slab)
-    gain = channels.get(Role("norm.attn", layer=layer)) if anatomy.traits.pre_norm else None
+    gain = channels.get(Role("norm.attn", layer=role.layer)) if anatomy.traits.pre_norm else None
     if gain is not None:
         rows = rows * gain[: rows.shape[1]]
-    return ValueBlock(layer, heads, rows.reshape(count, dim, -1), _flaw(rows, zero_of=rows))
+    yield ValueBlock(role.layer, heads, rows.reshape(count, dim, -1), _flaw(rows, zero_of=rows))
 
 
 def _steps(length: int, across: int) -> Iterator[tuple[int, int]]:

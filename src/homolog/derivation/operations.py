@@ -1,0 +1,79 @@
+"""What was done: operations that turn A into B, read off the map, and the one-way facts that give a direction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homolog.derivation.layers import LayerOrigin
+from homolog.probes.pair import Pair
+
+__all__ = ["Operation", "find_direction", "read_operations"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One step in the vocabulary of derivations, with what was seen of it."""
+
+    kind: str
+    detail: str
+
+
+def read_operations(pair: Pair, origins: Sequence[LayerOrigin]) -> tuple[Operation, ...]:
+    """Operations on layers, FFN widths, experts and vocabulary, B in terms of A. The reading says nothing of which came first."""
+    a, b = pair.a.anatomy.dims, pair.b.anatomy.dims
+    known = [origin for origin in origins if origin.a is not None]
+    if not known:
+        return ()
+    found = []
+    compared = [origin for origin in origins if origin.units]
+    new = [origin.b for origin in compared if origin.a is None]
+    sources = Counter(origin.a for origin in known)
+    repeated = [layer for layer, count in sorted(sources.items(), key=str) if count > 1]
+    unused = sorted(set(range(a.layers)) - {origin.a for origin in known if origin.a is not None})
+    if repeated:
+        found.append(Operation("layers_duplicated", f"{_layers(repeated)} of A stand more than once in B"))
+    if new:
+        found.append(Operation("layers_added", f"{_layers(new)} of B are recognised in no layer of A"))
+    if unused and not new:
+        found.append(Operation("layers_dropped", f"{_layers(unused)} of A are recognised in no layer of B"))
+    if b.experts and not a.experts:
+        found.append(Operation("upcycled", f"FFNs of A stand among the {b.experts} experts of B's layers"))
+    elif a.ffn and b.ffn > a.ffn:
+        found.append(Operation("ffn_widened", f"{a.ffn} units in A, {b.ffn} in B"))
+    elif a.ffn and b.ffn < a.ffn:
+        found.append(Operation("ffn_pruned", f"{a.ffn} units in A, {b.ffn} in B"))
+    if b.width < a.width:
+        found.append(Operation("width_pruned", f"{a.width} residual channels in A, {b.width} in B"))
+    if a.vocab != b.vocab:
+        found.append(Operation("vocabulary_changed", f"{a.vocab} rows in A, {b.vocab} in B"))
+    frozen = [origin.b for origin in known if origin.frozen]
+    if frozen and len(frozen) < len(compared):
+        found.append(
+            Operation(
+                "frozen_core", f"the sampled FFN rows of {_layers(frozen)} of B are bit-identical to their source"
+            )
+        )
+    if len(frozen) < len(known):
+        found.append(Operation("continued_training", "numbers differ in layers whose units kept their indices"))
+    return tuple(found)
+
+
+def find_direction(pair: Pair, origins: Sequence[LayerOrigin]) -> tuple[str, tuple[str, ...]]:
+    """``a_to_b``, ``b_to_a`` or ``undirected``, and the one-way facts that say so.
+
+    A model whose layers repeat another's can be made from it, while the other, whose layers are all different, cannot have been made by
+    repetition; every other fact that is read here works both ways.
+    """
+    sources = Counter(origin.a for origin in origins if origin.a is not None)
+    repeated = [layer for layer, count in sorted(sources.items(), key=str) if count > 1]
+    if repeated and pair.b.anatomy.dims.layers > pair.a.anatomy.dims.layers:
+        return "a_to_b", (f"{_layers(repeated)} of A stand more than once in B, which has more layers",)
+    return "undirected", ()
+
+
+def _layers(numbers: Sequence[int | None]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:12])
+    more = f" and {len(numbers) - 12} more" if len(numbers) > 12 else ""
+    return f"layer{'s' if len(numbers) > 1 else ''} {shown}{more}"
