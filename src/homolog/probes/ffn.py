@@ -69,7 +69,7 @@ class _Result:
 
 def probe_rows(pair: Pair, clones: Clones) -> FfnResult:
     """FFN rows in the frame of the files. Absent where the residual widths differ."""
-    tests = len(pair.b.units)
+    tests = _planned(pair)
     if pair.a.anatomy.dims.width != pair.b.anatomy.dims.width:
         reason = "the residual streams differ in width, so the files share no frame"
         return FfnResult(Finding.missing("ffn.rows", NULL, reason, tests=tests))
@@ -79,7 +79,7 @@ def probe_rows(pair: Pair, clones: Clones) -> FfnResult:
 
 def probe_aligned_rows(pair: Pair, clones: Clones, frame: Frame | None) -> FfnResult:
     """FFN rows in the frame of the embeddings. Absent where no frame could be fitted, or rows were read in part only."""
-    tests = len(pair.b.units)
+    tests = _planned(pair)
     if frame is None:
         reason = "too few shared tokens for a frame"
         return FfnResult(Finding.missing("ffn.rows.aligned", NULL, reason, tests=tests))
@@ -105,7 +105,7 @@ def probe_profiles(pair: Pair, clones: Clones) -> FfnResult:
     shapes = {(block.gate is None, block.bias is None) for block in blocks}
     if len(shapes) > 1:
         reason = "the FFNs are of different kinds (gated or plain, with or without biases)"
-        return FfnResult(Finding.missing("ffn.profiles", NULL, reason, tests=len(pair.b.units)))
+        return FfnResult(Finding.missing("ffn.profiles", NULL, reason, tests=_planned(pair)))
 
     def components(_: Sketch, block: UnitBlock) -> list[Array]:
         return [unit_profile(block, channels=channels, with_down=with_down)]
@@ -120,7 +120,7 @@ def _probe(
     frame: str,
     components: Callable[[Sketch, UnitBlock], list[Array]],
 ) -> FfnResult:
-    tests = len(pair.b.units)
+    tests = _planned(pair)
     if not pair.a.units or not pair.b.units:
         return FfnResult(Finding.missing(probe, NULL, "no FFN was found", tests=tests))
     if reason := pair.ordered(Space.FFN):
@@ -156,6 +156,15 @@ def _probe(
         probe, NULL, tests, [result.group for result in results], left_out, _total(results, clones)
     )
     return FfnResult(finding, blocks)
+
+
+def _planned(pair: Pair) -> int:
+    """Every block of B against every block of A: the block to compare with is chosen after reading, so all that it could be count.
+
+    The choice does not look at matches of indices, but it scores the leading units of each block, and which units lead is a matter of
+    their indices. Counting all blocks makes any choice valid.
+    """
+    return len(pair.a.units) * len(pair.b.units)
 
 
 def _map(a: Sequence[Sequence[Array]], b: Sequence[Sequence[Array]], *, profiles: bool) -> BlockMap:
