@@ -41,6 +41,9 @@ from homolog.verdict import RELATED, Evidence, decide
 
 __all__ = ["compare"]
 
+_WIDE = 1024
+"""Residual channels from which on fitting a frame takes longer than everything else."""
+
 _IDENTITY_CHECK = 2**30
 """Pairs up to this many bytes are compared in full where every sampled number is equal; larger ones only if asked."""
 
@@ -119,10 +122,10 @@ def _examine(
     pair = Pair(a, b, seed)
     clones = (find_clones(a.units), find_clones(b.units))
     shared_table = find_shared_table(pair)
-    frame = None if shared_table else _fit_frame(pair)
     rows = probe_rows(pair, clones)
-    aligned = probe_aligned_rows(pair, clones, frame)
     profiles = probe_profiles(pair, clones)
+    frame, no_frame = _fit_frame(pair, rows.finding, shared_table)
+    aligned = probe_aligned_rows(pair, clones, frame, no_frame)
     mapped = next((result for result in (rows, aligned, profiles) if result.blocks is not None), rows)
     layers = mapped.layers(pair)
     findings = (
@@ -133,7 +136,7 @@ def _examine(
         probe_channel_profiles(pair, layers, shared_table),
         probe_values(pair, layers),
         probe_experts(pair),
-        probe_untrained(pair, anchors, frame, shared_table),
+        probe_untrained(pair, anchors, frame, no_frame, shared_table),
     )
     headline = Evidence(findings, Initialisation.not_asked(), None, identical=False).headline()
     agrees = headline is not None and headline <= RELATED
@@ -176,12 +179,19 @@ def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: P
     )
 
 
-def _fit_frame(pair: Pair) -> Frame | None:
+def _fit_frame(pair: Pair, rows: Finding, shared_table: str | None) -> tuple[Frame | None, str]:
+    """The frame of the embeddings, or why there is none. It costs a decomposition, so large pairs do without where none is needed."""
+    if shared_table:
+        return None, shared_table
+    large = any(block.up.shape[1] > _WIDE for block in pair.a.units)
+    if large and rows.log10_p is not None and rows.log10_p <= 2 * RELATED:
+        return None, "not needed: the frame of the files already decides"
     for key in ("embed", "unembed"):
         a, b = pair.a.tokens.get(key), pair.b.tokens.get(key)
         if a is not None and b is not None and not a.flaw and not b.flaw:
-            return fit_embedding_frame(a.ordinary, b.ordinary)
-    return None
+            frame = fit_embedding_frame(a.ordinary, b.ordinary)
+            return frame, "too few shared tokens for a frame"
+    return None, "no token embedding to fit a frame to"
 
 
 def _identical(

@@ -77,12 +77,11 @@ def probe_rows(pair: Pair, clones: Clones) -> FfnResult:
     return _probe(pair, clones, "ffn.rows", "identity", components)
 
 
-def probe_aligned_rows(pair: Pair, clones: Clones, frame: Frame | None) -> FfnResult:
-    """FFN rows in the frame of the embeddings. Absent where no frame could be fitted, or rows were read in part only."""
+def probe_aligned_rows(pair: Pair, clones: Clones, frame: Frame | None, no_frame: str) -> FfnResult:
+    """FFN rows in the frame of the embeddings. Absent where there is no frame (``no_frame`` says why), or rows were read in part."""
     tests = _planned(pair)
     if frame is None:
-        reason = "too few shared tokens for a frame"
-        return FfnResult(Finding.missing("ffn.rows.aligned", NULL, reason, tests=tests))
+        return FfnResult(Finding.missing("ffn.rows.aligned", NULL, no_frame, tests=tests))
     sides = {id(pair.a): frame.a, id(pair.b): frame.b}
     if any(block.up.shape[1] != len(sides[id(s)]) for s in (pair.a, pair.b) for block in s.units):
         reason = "units are stored as columns and were read in part only"

@@ -35,7 +35,9 @@ _FRAMES = ("identity", "embedding")
 _FEWEST = 6
 
 
-def probe_untrained(pair: Pair, anchors: Anchors, frame: Frame | None, shared_table: str | None) -> Finding:
+def probe_untrained(
+    pair: Pair, anchors: Anchors, frame: Frame | None, no_frame: str, shared_table: str | None
+) -> Finding:
     """Never-trained rows of the embedding and unembedding, in the frame of the files and in that of the ordinary tokens."""
     name, tests = "tokens.untrained", len(_TABLES) * len(_FRAMES)
     if reason := shared_table or anchors.no_untrained:
@@ -60,7 +62,7 @@ def probe_untrained(pair: Pair, anchors: Anchors, frame: Frame | None, shared_ta
             left_out[title] = reason
             continue
         for kind in _FRAMES:
-            coordinates = _coordinates(x, y, kind, frame)
+            coordinates = _coordinates(x, y, kind, frame) or no_frame
             if isinstance(coordinates, str):
                 left_out[f"{title}, {kind} frame"] = coordinates
                 continue
@@ -90,11 +92,11 @@ def _centred(block: Array) -> Array:
 
 def _coordinates(
     x: Sequence[Array], y: Sequence[Array], kind: str, frame: Frame | None
-) -> tuple[Sequence[Array], Sequence[Array]] | str:
+) -> tuple[Sequence[Array], Sequence[Array]] | str | None:
     if kind == "identity":
         return (x, y) if x[0].shape[1] == y[0].shape[1] else "the residual streams differ in width"
     if frame is None:
-        return "too few shared tokens for a frame"
+        return None
     return [block @ frame.a for block in x], [block @ frame.b for block in y]
 
 
