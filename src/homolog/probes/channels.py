@@ -34,21 +34,27 @@ _FEWEST_TOKENS = 16
 
 
 def find_shared_table(pair: Pair) -> str | None:
-    """Why channels and tokens can show nothing: a token table that is bit-identical in both models, if there is one.
+    """Why channels and tokens can show nothing: a token table that is the same in both models, if there is one.
 
+    The same means equal bit for bit, or up to the rounding of the coarser file where the two are stored in different precisions.
     Hand-made tables, borrowed word vectors and frozen embeddings are the same in models that have nothing else in common, and they tie
     the channels of both to one order.
     """
     for key in _TABLES:
         first, second = pair.a.tokens.get(key), pair.b.tokens.get(key)
-        if (
-            first is not None
-            and second is not None
-            and len(first.ordinary)
-            and np.array_equal(first.ordinary, second.ordinary)
-        ):
-            return "the token table is bit-identical in both models: a fixed, borrowed or frozen table shows no descent"
+        if first is not None and second is not None and len(first.ordinary) and _same_table(first, second):
+            return "the token table is the same in both models: a fixed, borrowed or frozen table shows no descent"
     return None
+
+
+def _same_table(first: TokenRows, second: TokenRows) -> bool:
+    x, y = first.ordinary, second.ordinary
+    if x.shape != y.shape:
+        return False
+    if first.precision == second.precision:
+        return np.array_equal(x, y)
+    rounding = np.float32(max(first.precision, second.precision))
+    return bool((np.abs(x - y) <= rounding * np.maximum(np.abs(x), np.abs(y))).all())
 
 
 def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
@@ -60,7 +66,8 @@ def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
     for key, title in _TABLES.items():
         first, second = pair.a.tokens.get(key), pair.b.tokens.get(key)
         if first is None or second is None:
-            left_out[title] = "not in both models"
+            if first is not second:
+                left_out[title] = f"only {'B' if first is None else 'A'} has one"
             continue
         if reason := first.flaw or second.flaw or _too_few(first):
             left_out[title] = reason
@@ -78,7 +85,11 @@ def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
 
 
 def probe_channel_profiles(pair: Pair, layers: Mapping[int, int], shared_table: str | None) -> Finding:
-    """Norm gains, biases and column norms of each channel, over ``layers`` of B mapped to layers of A without looking at labels."""
+    """Norm gains, biases and column norms of each channel, over ``layers`` of B mapped to layers of A.
+
+    The map must not depend on which channel is which: layer by layer, or by unit profiles over whole rows. A map by the cosines of rows
+    does depend on it, and would choose the layers whose channels happen to agree.
+    """
     name = "channels.profiles"
     if reason := shared_table or pair.ordered(Space.RESIDUAL):
         return Finding.missing(name, NULL, reason, tests=1)

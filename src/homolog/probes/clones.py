@@ -9,16 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import comb, log10
 
+import numpy as np
+
 from homolog.align.layers import map_by_cosine
+from homolog.checkpoint.base import Array
 from homolog.probes.bounds import log10_fixed_points
 from homolog.sketch.sketch import UnitBlock
 
-__all__ = ["find_clones"]
+__all__ = ["find_clones", "find_own_heads"]
 
 _SUSPICIOUS = -3.0
 """log10 p, corrected over the pairs: calling two fresh blocks clones costs a little support, missing clones would inflate it."""
 
 _UNITS = 256
+
+_ALIKE = 4.5
+"""z of one pair of heads."""
+
+_SHIFTS = 4
+_CHANNELS = 512
 
 
 def find_clones(blocks: Sequence[UnitBlock]) -> dict[str, str]:
@@ -40,3 +49,25 @@ def find_clones(blocks: Sequence[UnitBlock]) -> dict[str, str]:
                 first[usable[later].name] = first[usable[earlier].name]
                 break
     return first
+
+
+def find_own_heads(rows: Array) -> list[int]:
+    """Heads of one layer, given as (heads, dim, r), whose dimensions are labelled on their own: the first of every set of clones.
+
+    Grouped-query attention written out head by head repeats each value head, and so do checkpoints cut for tensor parallelism. Null, for
+    every pair of heads: their dimensions were labelled independently, so that dimensions of equal index are no more alike than others.
+    """
+    heads, dim, _ = rows.shape
+    own = list(range(heads))
+    if heads < 2 or dim < 2:
+        return own
+    x = rows[:, :, :_CHANNELS].transpose(1, 0, 2)
+    norms = np.sqrt(np.einsum("ijk,ijk->ij", x, x))[:, :, None]
+    x = np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
+    equal = np.abs(x @ x.transpose(0, 2, 1))
+    others = np.concatenate(
+        [np.abs(x @ np.roll(x, -shift, axis=0).transpose(0, 2, 1)) for shift in range(1, min(_SHIFTS + 1, dim))]
+    )
+    excess = equal.mean(axis=0) - others.mean(axis=0)
+    alike = excess * np.sqrt(dim) > _ALIKE * np.maximum(others.std(axis=0), 1e-6)
+    return [head for head in own if not alike[head, :head].any()]

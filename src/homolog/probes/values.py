@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from homolog.probes.clones import find_own_heads
 from homolog.probes.exchangeable import find_order
 from homolog.probes.finding import Finding, Null
 from homolog.probes.groups import group_of
@@ -17,7 +18,8 @@ __all__ = ["probe_values"]
 NULL = Null(
     "exchangeable-value-dimensions",
     "At least one of the two models was trained without the other's weights. The value dimensions of a head were initialised alike and "
-    "attention treats them alike, so within each head which index a dimension has is uniformly random.",
+    "attention treats them alike, so within each head, and independently of the other heads, which index a dimension has is uniformly "
+    "random.",
 )
 
 
@@ -38,11 +40,10 @@ def probe_values(pair: Pair, layers: Mapping[int, int]) -> Finding:
         else:
             width = min(partner.rows.shape[2], value.rows.shape[2])
             count = min(len(partner.rows), len(value.rows))
-            test = index_test_within(
-                list(partner.rows[:count, :, :width]),
-                list(value.rows[:count, :, :width]),
-                rngs=pair.rngs(name, value.layer),
-            )
+            x, y = partner.rows[:count, :, :width], value.rows[:count, :, :width]
+            # Heads that began as copies of each other share one order: two models with such heads would count one match many times.
+            heads = sorted({*find_own_heads(x)} & {*find_own_heads(y)})
+            test = index_test_within(list(x[heads]), list(y[heads]), rngs=pair.rngs(name, value.layer))
             shown = label if partner.layer == value.layer else f"{label} ← layer {partner.layer}"
             groups.append(group_of(shown, test, frame="identity", b_layer=value.layer, a_layer=partner.layer))
     return Finding.conclude(name, NULL, tests, groups, left_out)
