@@ -18,6 +18,7 @@ from homolog.report.words import (
     OPERATIONS,
     RELATIONS,
     SPACES,
+    START_ASSUMPTIONS,
     VERDICTS,
     say,
 )
@@ -33,12 +34,13 @@ MOST_FILES = 40
 def arrange(comparison: Json) -> dict[str, Any]:
     """Everything the template needs, and the charts under ``charts``, by the id of their place in the page."""
     drawn: dict[str, Any] = {}
+    found = comparison["verdict"] in {"identical", "related", "partly_related"}
     findings = [arrange_finding(index, finding, drawn) for index, finding in enumerate(comparison["findings"])]
     return {
         "a": _model(comparison["a"]),
         "b": _model(comparison["b"]),
         "verdict": say(VERDICTS, comparison["verdict"]),
-        "relation": say(RELATIONS, comparison["relation"]) if comparison.get("relation") else None,
+        "relation": say(RELATIONS, comparison["relation"]) if found and comparison.get("relation") else None,
         "sentence": clean(comparison["sentence"], 2000),
         "reason": clean(comparison["reason"], 2000) if comparison.get("reason") else None,
         "headline": _headline(comparison),
@@ -67,8 +69,8 @@ def arrange(comparison: Json) -> dict[str, Any]:
             }
             for name in comparison.get("not_ruled_out") or ()
         ],
-        "found": comparison["verdict"] in {"identical", "related", "partly_related"},
-        "assumptions": ASSUMPTIONS,
+        "found": found,
+        "assumptions": START_ASSUMPTIONS if comparison["verdict"] == "shared_initialisation" else ASSUMPTIONS,
         "glossary": GLOSSARY,
         "command": clean(comparison["provenance"].get("command", ""), 2000),
         "version": clean(comparison["provenance"].get("homolog", "")),

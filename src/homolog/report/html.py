@@ -31,23 +31,24 @@ _VENDORED = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 def write_report(comparison: Mapping[str, Any], path: Path, *, overwrite: bool = False) -> Path:
     """Write the report of ``comparison`` to ``path`` and return the path.
 
-    The file appears whole or not at all. Raises `UsageError` if it exists and ``overwrite`` is false, if the object is of another
-    schema, or if the place cannot be written.
+    The file appears whole or not at all. Raises `UsageError` if it exists and ``overwrite`` (``--force`` on the command line)
+    is false, if the object is of another schema, or if the place cannot be written.
     """
     path = Path(path)
-    _refuse(path, overwrite)
-    page = render(comparison)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(page, encoding="utf-8", newline="\n")
         _refuse(path, overwrite)
-        partial.replace(path)
+        page = render(comparison)
+        try:
+            partial.write_text(page, encoding="utf-8", newline="\n")
+            _refuse(path, overwrite)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"{path}: the report cannot be written there ({error.strerror or error}); name another place"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -77,7 +78,7 @@ def _refuse(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path}: is a folder; name a file, for example {path / 'report.html'}")
     if path.exists() and not overwrite:
         raise UsageError(
-            f"{path}: exists already; name another file, remove it, or ask for it to be replaced (overwrite)"
+            f"{path}: exists already; name another file, remove it, or ask for it to be replaced (--force)"
         )
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}; create it first or name another place")

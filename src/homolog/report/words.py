@@ -80,7 +80,7 @@ OPERATIONS: Mapping[str, str] = {
     "low_rank_update": "Low-rank update",
     "renamed": "Tensors renamed",
     "washed": "Trained on deliberately dirty data",
-    "distilled": "Distillation: trained on the other's answers",
+    "distilled": "Distillation",
 }
 
 INITIALISATION: Mapping[str, str] = {
@@ -98,14 +98,14 @@ EVIDENCE: Mapping[str, str] = {
 }
 
 SPACES: Mapping[str, str] = {
-    "layers": "layers",
-    "width": "channels",
-    "ffn": "FFN units",
-    "vocab": "tokens",
-    "heads": "heads",
-    "kv_heads": "key-value heads",
-    "head_dim": "head size",
-    "experts": "experts",
+    "layers": "{:,} layers",
+    "width": "{:,} channels",
+    "ffn": "{:,} FFN units",
+    "vocab": "{:,} tokens",
+    "heads": "{:,} heads",
+    "kv_heads": "{:,} key-value heads",
+    "head_dim": "head size {:,}",
+    "experts": "{:,} experts",
 }
 
 GLOSSARY: Mapping[str, str] = {
@@ -127,13 +127,24 @@ GLOSSARY: Mapping[str, str] = {
     "digest": "A fingerprint of the bytes that were read: other bytes, other digest.",
 }
 
+_ORDERED = (
+    "The order of units had a meaning",
+    "The p-values rest on units that could as well stand in another order. Show that both models were sorted, or laid out by "
+    "one rule, along the axis in question, and that test falls. homolog looks for such order and leaves those groups out; it "
+    "may have missed one.",
+)
+_FILE = (
+    "Another file",
+    "The result is about the bytes with the digests below. Show that the files are not what their names say.",
+)
+_FAULT = (
+    "A fault in homolog",
+    "Run the command below again, or check one layer by hand: match units by cosine, count how many mutual matches have equal "
+    "index, and compare with 1/k!.",
+)
+
 ASSUMPTIONS: tuple[tuple[str, str], ...] = (
-    (
-        "The order of units had a meaning",
-        "The p-values rest on units that could as well stand in another order. Show that both models were sorted, or laid out by "
-        "one rule, along the axis in question, and that test falls. homolog looks for such order and leaves those groups out; it may "
-        "have missed one.",
-    ),
+    _ORDERED,
     (
         "The same random start",
         "Two trainings from one seed agree in their indices without one descending from the other. Show the seeds and the logs of "
@@ -141,22 +152,25 @@ ASSUMPTIONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "A common ancestor",
-        "Two children of a third, public model look like parent and child. Name the ancestor and compare both with it.",
+        "Two children of a third model look like parent and child. Name the ancestor and compare both with it.",
     ),
-    (
-        "The other direction",
-        "Unless a direction is stated above, nothing here says who came first.",
-    ),
-    (
-        "Another file",
-        "The result is about the bytes with the digests below. Show that the files are not what their names say.",
-    ),
-    (
-        "A fault in homolog",
-        "Run the command below again, or check one layer by hand: match units by cosine, count how many mutual matches have equal "
-        "index, and compare with 1/k!.",
-    ),
+    ("The other direction", "Unless a direction is stated above, nothing here says who came first."),
+    _FILE,
+    _FAULT,
 )
+"""What would show a relation wrong."""
+
+START_ASSUMPTIONS: tuple[tuple[str, str], ...] = (
+    (
+        "Training in common",
+        "If one was trained on from the other after only a few steps, training had left little to share. Compare later checkpoints, "
+        "or read more of the weights.",
+    ),
+    _ORDERED,
+    _FILE,
+    _FAULT,
+)
+"""What would show a shared initialisation wrong."""
 
 
 def say(words: Mapping[str, str], identifier: str) -> str:

@@ -23,7 +23,8 @@ def draw_null(curve: Json, best: Json, groups: Sequence[Json]) -> Spec:
 
     of, seen = float(best["of"]), float(best["statistic"])
     bars = _bars(curve)
-    edge = max((bar["to"] for bar in bars), default=0.5)
+    # The labels stand to the right of the bars that reach up to them.
+    edges = [max((bar["to"] for bar in bars if bar["tail"] > height), default=0.5) for height in (0.85, 0.49)]
     right = seen > of / 2
     last = max(of, *(float(group["statistic"]) for group in groups))
 
@@ -43,7 +44,7 @@ def draw_null(curve: Json, best: Json, groups: Sequence[Json]) -> Spec:
     side: dict[str, Any] = {"align": "right", "dx": -11} if right else {"align": "left", "dx": 11}
     chart = alt.layer(
         layer("bars")
-        .mark_rect(fill=CHANCE, stroke=CHANCE, strokeWidth=0.6)
+        .mark_rect(fill=CHANCE, stroke=CHANCE, strokeWidth=1)
         .encode(x=x("from"), x2=alt.X2("to"), y=y("tail"), y2=alt.datum(0), tooltip=says()),
         layer("ground").mark_rule(color=RULE).encode(y=y("y")),
         layer("rings")
@@ -68,8 +69,8 @@ def draw_null(curve: Json, best: Json, groups: Sequence[Json]) -> Spec:
         ground=[{"y": 0}],
         rings=_rings(groups),
         mark=[{"x": seen, "y": 0.62, "says": here}],
-        chance_label=[{"x": edge, "y": 0.97}],
-        pair_label=[{"x": seen if right else max(seen, edge), "y": 0.62}],
+        chance_label=[{"x": edges[0], "y": 0.97}],
+        pair_label=[{"x": seen if right else max(seen, edges[1]), "y": 0.62}],
     )
 
 
