@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from homolog.checkpoint.base import TensorInfo
-from homolog.roles.names import Key, NameTable, Template
+from homolog.roles.names import NameTable, shorten
+from homolog.roles.place import Place, targets
 from homolog.roles.role import Role, Space, View
-from homolog.roles.rules import Architecture, Ignore, Part, Rule
+from homolog.roles.roll import call_roll
+from homolog.roles.rules import Architecture, Rule
 
-__all__ = ["Fit", "Place", "fit", "places"]
+__all__ = ["Fit", "fit"]
 
-MOST_MISSING = 1000
-_MOST_ANCESTORS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A family laid onto a checkpoint: where its body and its top begin, and how many names it then knows."""
-
-    family: Architecture
-    body: str
-    top: str
-    known: int
+MOST_NAMED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +29,35 @@ class Fit:
     unexplained: tuple[str, ...]
     """Tensors that no rule names."""
     missing: tuple[str, ...]
+    """Required tensors that were not found, in words; a thousand of them at most, and how many more there are."""
+    lost: int
+    """How many are missing."""
     required: int
     """How many required tensors were found."""
     orders: Mapping[str, str]
     fixed: Mapping[str, str]
+    lacks: str
+    """The variant that the family needs and no layer has; empty if there is none."""
     problem: str | None
     """Why the shapes cannot be this family's, in words."""
-
-
-def places(family: Architecture, table: NameTable) -> Place | None:
-    """The best way to lay the family onto the names; ``None`` if no name looks like its layers."""
-    body_keys, top_keys = _keys(family, top=False), _keys(family, top=True)
-    best: Place | None = None
-    for body in table.prefixes_before(family.anchor):
-        groups = table.below(body)
-        in_body = {name for key in groups.keys() & body_keys.keys() for name, _ in groups[key]}
-        for top in _tops(family, body):
-            above = table.below(top)
-            names = (name for key in above.keys() & top_keys.keys() for name, _ in above[key])
-            known = len(in_body) + sum(name not in in_body for name in names)
-            if best is None or known > best.known:
-                best = Place(family, body, top, known)
-    return best
 
 
 def fit(place: Place, table: NameTable, tensors: Mapping[str, TensorInfo]) -> Fit:
     """Give every tensor its role, or its reason for none."""
     family = place.family
     found: dict[tuple[int, int, int], list[tuple[int, str]]] = {}
+    """Rule, layer and expert, with every spelling that is stored."""
+    claimed: set[str] = set()
     unused: dict[str, str] = {}
     orders: dict[str, str] = {}
     for prefix, top in ((place.body, False), (place.top, True)):
         groups = table.below(prefix)
-        for key, targets in _keys(family, top=top).items():
+        for key, candidates in targets(family, top=top).items():
             for name, holes in groups.get(key, ()):
-                target = next((target for target in targets if target.spelling.fits(holes)), None)
-                if target is None:
+                target = next((target for target in candidates if target.spelling.fits(holes)), None)
+                if target is None or name in claimed:
                     continue
+                claimed.add(name)
                 if target.ignore is not None:
                     unused[name] = target.ignore.reason
                     orders |= target.ignore.orders
@@ -89,8 +71,8 @@ def fit(place: Place, table: NameTable, tensors: Mapping[str, TensorInfo]) -> Fi
     problem: str | None = None
     for (number, layer, expert), spellings in found.items():
         rule = family.rules[number]
-        (_, name), *others = sorted(spellings)
-        unused |= {other: f"another spelling of {name}, which is read instead" for _, other in others}
+        (_, name), *others = sorted(spellings) if len(spellings) > 1 else spellings
+        unused |= {other: f"another spelling of {shorten(name)}, which is read instead" for _, other in others}
         orders |= rule.orders
         if rule.fixed:
             fixed[name] = rule.fixed
@@ -99,126 +81,57 @@ def fit(place: Place, table: NameTable, tensors: Mapping[str, TensorInfo]) -> Fi
             problem = problem or made
         else:
             views |= made
-    missing, required = _missing(place, views, found)
-    explained = unused.keys() | {name for spellings in found.values() for _, name in spellings}
+    roll = call_roll(place, views, found)
+    required, lost = roll.count()
+    missing = list(islice(roll.absent(), MOST_NAMED))
+    if lost > len(missing):
+        missing.append(f"and {lost - len(missing)} more")
     return Fit(
         family=family,
-        views=dict(sorted(views.items())),
+        views=dict(sorted(views.items(), key=_order)),
         unused=unused,
-        unexplained=tuple(name for name in table.names if name not in explained),
-        missing=missing,
+        unexplained=tuple(name for name in table.names if name not in claimed),
+        missing=tuple(missing),
+        lost=lost,
         required=required,
         orders=orders,
         fixed=fixed,
+        lacks="" if any(family.rules[number].variant == family.needs for number, _, _ in found) else family.needs,
         problem=problem,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """One spelling of a rule, or of names to ignore."""
-
-    spelling: Template
-    preferred: int
-    """Among the spellings of its rule, 0 is the best."""
-    rule: int
-    """Its number in the family, -1 for names to ignore."""
-    ignore: Ignore | None = None
-
-
-def _keys(family: Architecture, *, top: bool) -> dict[Key, list[_Target]]:
-    keys: dict[Key, list[_Target]] = {}
-    for number, rule in enumerate(family.rules):
-        if rule.top is top:
-            for preferred, spelling in enumerate(rule.names):
-                keys.setdefault(spelling.key, []).append(_Target(spelling, preferred, number))
-    for ignore in family.ignores:
-        if ignore.top is top:
-            for spelling in ignore.names:
-                keys.setdefault(spelling.key, []).append(_Target(spelling, 0, -1, ignore))
-    return keys
-
-
-def _tops(family: Architecture, body: str) -> list[str]:
-    """Where the top of the model may lie, above its body."""
-    if "*" in family.bases:
-        steps = body.split(".")[:-1]
-        return ["".join(f"{step}." for step in steps[:depth]) for depth in range(min(len(steps), _MOST_ANCESTORS) + 1)]
-    bases = [base for base in ("", *family.bases) if body == base or f".{body}".endswith(f".{base}")]
-    return sorted((body[: len(body) - len(base)] for base in bases), key=len)
 
 
 def _views(rule: Rule, info: TensorInfo, layer: int, expert: int) -> dict[Role, View] | str:
     """The roles that lie in one tensor, or why its shape cannot hold them."""
     if len(info.shape) != len(rule.axes) or 0 in info.shape:
-        return f"{info.name} has shape {info.shape}, where its role has the axes {_axes(rule)}"
+        return f"{shorten(info.name)} has shape {_times(info.shape)}, where its role has the axes {_axes(rule)}"
     if not info.dtype.startswith(("F", "BF")):
-        return f"{info.name} is stored as {info.dtype}: quantised and packed weights are not read"
+        return f"{shorten(info.name)} is stored as {info.dtype}: quantised and packed weights are not read"
     axis, count = rule.fused_axis, len(rule.parts)
     if axis < 0:
         axes = tuple(space for space in rule.axes if space is not None)
-        return {_role(rule.parts[0], layer, expert): View(info.name, axes, info.shape)}
+        return {rule.parts[0].role(layer, expert): View(info.name, axes, info.shape)}
     if info.shape[axis] % count:
-        return f"{info.name} has shape {info.shape}, where axis {axis} holds {count} equal parts"
+        return f"{shorten(info.name)} has shape {_times(info.shape)}, where axis {axis} holds {count} equal parts"
     size = info.shape[axis] // count
     views: dict[Role, View] = {}
     for number, part in enumerate(rule.parts):
         axes = tuple(space or part.space or Space.OTHER for space in rule.axes)
         shape = (*info.shape[:axis], size, *info.shape[axis + 1 :])
         start = number * size
-        views[_role(part, layer, expert)] = View(info.name, axes, shape, axis, start, start + size)
+        views[part.role(layer, expert)] = View(info.name, axes, shape, axis, start, start + size)
     return views
 
 
-def _role(part: Part, layer: int, expert: int) -> Role:
-    return Role(part.kind, part.part, layer, expert, part.shared, part.detail)
+def _order(item: tuple[Role, View]) -> tuple[object, ...]:
+    """As `Role` compares, without building its tuple at each comparison."""
+    role = item[0]
+    return (role.kind, role.part, role.layer, role.expert, role.shared, role.detail)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(str(length) for length in shape[:8]) + ("×…" if len(shape) > 8 else "") if shape else "of a scalar"
 
 
 def _axes(rule: Rule) -> str:
     return " × ".join("fused" if axis is None else axis.value for axis in rule.axes)
-
-
-def _missing(
-    place: Place, views: Mapping[Role, View], found: Mapping[tuple[int, int, int], object]
-) -> tuple[tuple[str, ...], int]:
-    """Required tensors that were not found, in words and at most a thousand of them, and how many were found."""
-    rules = place.family.rules
-    layers = 1 + max((layer for _, layer, _ in found), default=-1)
-    experts = _experts(views)
-    variants: dict[int, set[str]] = {}
-    for number, layer, _ in found:
-        variants.setdefault(layer, set()).add(rules[number].variant)
-    every = {rule.variant for rule in rules} - {""}
-
-    def absent() -> Iterator[str]:
-        for number, rule in enumerate(rules):
-            spelling = rule.names[0]
-            if not rule.required:
-                continue
-            for layer in range(layers) if spelling.layer >= 0 else (-1,):
-                if rule.variant and rule.variant not in variants.get(layer, ()):
-                    continue
-                for expert in range(experts.get(layer, 0)) if spelling.expert >= 0 else (-1,):
-                    if (number, layer, expert) not in found:
-                        start = place.top if rule.top else place.body
-                        roles = " and ".join(str(_role(part, layer, expert)) for part in rule.parts)
-                        yield f"{roles} ({start}{spelling.fill(layer, expert)})"
-        for layer in range(layers) if every else ():
-            if not every & variants.get(layer, set()):
-                yield f"layer {layer} FFN, {' or '.join(sorted(every))}"
-
-    missing = list(islice(absent(), MOST_MISSING + 1))
-    if len(missing) > MOST_MISSING:
-        missing[-1] = "and more"
-    return tuple(missing), sum(rules[number].required for number, _, _ in found)
-
-
-def _experts(views: Mapping[Role, View]) -> Counter[int]:
-    """Routed experts of each layer, as its router counts them or as they are numbered."""
-    counts: Counter[int] = Counter()
-    for role, view in views.items():
-        if role.kind == "ffn.router" and Space.EXPERT in view.axes:
-            counts[role.layer] = max(counts[role.layer], view.shape[view.axes.index(Space.EXPERT)])
-        elif role.expert >= 0:
-            counts[role.layer] = max(counts[role.layer], role.expert + 1)
-    return counts

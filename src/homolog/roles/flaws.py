@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from homolog.checkpoint.base import Checkpoint, TensorInfo
+from homolog.roles.names import shorten
 
 __all__ = ["Flaws", "find_flaws"]
 
@@ -88,5 +89,5 @@ def _kinds(checkpoint: Checkpoint, info: TensorInfo, *, whole: bool) -> list[str
 
 
 def _list(names: tuple[str, ...]) -> str:
-    shown = ", ".join(name if len(name) <= 80 else name[:80] + "…" for name in names[:_NAMED])
+    shown = ", ".join(shorten(name) for name in names[:_NAMED])
     return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown

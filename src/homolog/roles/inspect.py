@@ -10,6 +10,7 @@ from typing import Any
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.roles.flaws import Flaws, find_flaws
+from homolog.roles.names import shorten
 from homolog.roles.resolve import resolve
 from homolog.roles.role import Anatomy
 
@@ -163,5 +164,5 @@ def _structure(anatomy: Anatomy) -> list[str]:
         warnings.append(f"missing: {anatomy.missing[0]}{rest}")
     strange = [name for name, reason in anatomy.unused.items() if reason.startswith("no rule ")]
     if strange and anatomy.reason is None:
-        warnings.append(f"{len(strange)} tensors have no role in this family, for example {strange[0][:80]}")
+        warnings.append(f"{len(strange)} tensors have no role in this family, for example {shorten(strange[0])}")
     return warnings

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-__all__ = ["NameTable", "Template", "is_index", "template"]
+__all__ = ["NameTable", "Template", "is_index", "shorten", "template"]
 
 _PLACES = ("{layer}", "{expert}")
-_HOLE = "#"
+_HOLE = "."
+"""In the place of a number; no segment can hold a dot."""
 _LONGEST_INDEX = 5
 """No model has a hundred thousand layers or experts; a longer number is a name like any other."""
+
+_LONGEST_NAME = 120
 
 Key = tuple[str, ...]
 
@@ -70,6 +73,12 @@ def is_index(segment: str) -> bool:
     return segment == "0" or segment[0] != "0"
 
 
+def shorten(name: str) -> str:
+    """A name as it may stand in a sentence: at most 120 characters, no control characters."""
+    shown = "".join(c if c.isprintable() else "?" for c in name[:_LONGEST_NAME])
+    return shown if len(name) <= _LONGEST_NAME else f"{shown}…"
+
+
 @dataclass(slots=True)
 class NameTable:
     """The names of a checkpoint, split once, and grouped by key below each prefix that is asked for."""
@@ -78,28 +87,36 @@ class NameTable:
     _split: dict[str, Key] = field(init=False)
     _below: dict[str, dict[Key, list[tuple[str, tuple[int, ...]]]]] = field(init=False, default_factory=dict)
     _ends: dict[str, list[str]] = field(init=False, default_factory=dict)
+    _before: dict[Template, tuple[str, ...]] = field(init=False, default_factory=dict)
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple(names)
         self._split = {name: tuple(name.split(".")) for name in self.names}
         self._below = {}
         self._ends = {}
+        self._before = {}
         for name, segments in self._split.items():
             self._ends.setdefault(segments[-1], []).append(name)
 
     def prefixes_before(self, anchor: Template, most: int = 4) -> tuple[str, ...]:
         """What stands before names that end like ``anchor``: the commonest prefixes, each with its last dot."""
-        size = len(anchor.key)
-        counts: dict[str, int] = {}
-        for name in self._ends.get(anchor.key[-1], ()):
-            segments = self._split[name]
-            if len(segments) < size:
-                continue
-            key, holes = _generalise(segments[len(segments) - size :])
-            if key == anchor.key and anchor.fits(holes):
-                prefix = name[: len(name) - len(".".join(segments[len(segments) - size :]))]
-                counts[prefix] = counts.get(prefix, 0) + 1
-        return tuple(sorted(counts, key=lambda prefix: (-counts[prefix], len(prefix), prefix))[:most])
+        prefixes = self._before.get(anchor)
+        if prefixes is None:
+            size = len(anchor.key)
+            counts: dict[str, int] = {}
+            for name in self._ends.get(anchor.key[-1], ()):
+                tail = self._split[name][-size:]
+                key, holes = _generalise(tail)
+                if key == anchor.key and anchor.fits(holes):
+                    prefix = name[: len(name) - sum(map(len, tail)) - size + 1]
+                    counts[prefix] = counts.get(prefix, 0) + 1
+            prefixes = tuple(sorted(counts, key=lambda prefix: (-counts[prefix], len(prefix), prefix)))
+            self._before[anchor] = prefixes
+        return prefixes[:most]
+
+    def key_below(self, name: str, prefix: str) -> Key:
+        """The key of one name below a prefix that it starts with."""
+        return _generalise(self._split[name][prefix.count(".") :])[0]
 
     def below(self, prefix: str) -> dict[Key, list[tuple[str, tuple[int, ...]]]]:
         """Names that start with ``prefix``, grouped by key, each with the numbers in its holes."""
@@ -116,5 +133,5 @@ class NameTable:
 
 
 def _generalise(segments: Key) -> tuple[Key, tuple[int, ...]]:
-    holes = tuple(int(segment) for segment in segments if is_index(segment))
-    return tuple(_HOLE if is_index(segment) else segment for segment in segments), holes
+    key = tuple(_HOLE if is_index(segment) else segment for segment in segments)
+    return key, tuple(int(segment) for segment, shown in zip(segments, key, strict=True) if shown == _HOLE)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.roles.fit import Fit
+from homolog.roles.names import shorten
 from homolog.roles.sizes import Sizes
 
 __all__ = ["describe", "spans"]
@@ -39,7 +40,7 @@ def spans(numbers: Iterable[int]) -> str:
 def _family(checkpoint: Checkpoint, chosen: Fit, same_layout: Sequence[str]) -> list[str]:
     family, notes = chosen.family, []
     hint = checkpoint.config.get("model_type")
-    hint = hint[:60] if isinstance(hint, str) else None
+    hint = shorten(hint) if isinstance(hint, str) else None
     if same_layout:
         by = "config.json says so" if hint in family.model_types else "it is the first by preference"
         notes.append(f"{', '.join(same_layout)} and {family.id} store the same layout; taken as {family.id}: {by}")

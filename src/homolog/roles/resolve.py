@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.roles.architecture import load_architectures
-from homolog.roles.fit import Fit, fit, places
-from homolog.roles.names import NameTable
+from homolog.roles.fit import Fit, fit
+from homolog.roles.names import NameTable, shorten
 from homolog.roles.notes import describe
+from homolog.roles.place import best_place
 from homolog.roles.role import Anatomy, Dims, Traits
 from homolog.roles.sizes import check_config, contradiction, measure
 
@@ -29,16 +30,22 @@ def resolve(checkpoint: Checkpoint) -> Anatomy:
     Raises `MalformedCheckpoint` where config.json contradicts the shapes.
     """
     table = NameTable(checkpoint.tensors)
-    placed = [place for family in load_architectures() if (place := places(family, table)) is not None]
+    placed = [place for family in load_architectures() if (place := best_place(family, table)) is not None]
     if not placed:
         return _unknown(checkpoint, "no tensor is named like the layers of a family that homolog knows")
     known = max(place.known for place in placed)
-    fits = [fit(place, table, checkpoint.tensors) for place in placed if place.known == known]
+    best = [place for place in placed if place.known == known]
+    whole = [place for place in best if place.expected <= 2 * place.known]
+    if not whole:
+        closest = min(best, key=lambda place: place.family.preference)
+        found = f"only {closest.known} of at least {closest.expected} tensors of its layers are there"
+        return _unknown(checkpoint, f"the names are closest to the family {closest.family.id}, but {found}")
+    fits = [fit(place, table, checkpoint.tensors) for place in whole]
     refusals = [_refusal(checkpoint, candidate) for candidate in fits]
     fitting = [candidate for candidate, refusal in zip(fits, refusals, strict=True) if refusal is None]
     if not fitting:
-        closest = min(zip(fits, refusals, strict=True), key=lambda pair: _rank(pair[0]))
-        return _unknown(checkpoint, f"the names are closest to the family {closest[0].family.id}, but {closest[1]}")
+        nearest, refusal = min(zip(fits, refusals, strict=True), key=lambda pair: (pair[0].lacks, *_rank(pair[0])))
+        return _unknown(checkpoint, f"the names are closest to the family {nearest.family.id}, but {refusal}")
     chosen = _choose(checkpoint, fitting)
     return _anatomy(checkpoint, chosen, fitting)
 
@@ -48,32 +55,38 @@ def _refusal(checkpoint: Checkpoint, candidate: Fit) -> str | None:
     problem = candidate.problem or contradiction(candidate.views)
     if problem is not None:
         return problem
-    if len(candidate.missing) > candidate.required:
-        return f"only {candidate.required} of its tensors are there, and more are missing: {candidate.missing[0]} …"
-    if not candidate.unexplained:
-        return None
+    if candidate.lacks:
+        return f"no layer is a {candidate.lacks}"
+    if candidate.lost > candidate.required:
+        found, lost = candidate.required, candidate.lost
+        return f"only {found} of its tensors are there, and {lost} are missing, for example {candidate.missing[0]}"
+    return _unexplained(checkpoint, candidate) if candidate.unexplained else None
+
+
+def _unexplained(checkpoint: Checkpoint, candidate: Fit) -> str | None:
+    """Why the tensors that no rule names cannot be passed over; ``None`` if they can."""
     size = sum(checkpoint.tensors[name].size for name in candidate.unexplained)
     share = size / max(checkpoint.parameters, 1)
     if share > UNEXPLAINED_SHARE or candidate.missing:
-        count, example = len(candidate.unexplained), _clip(candidate.unexplained[0])
+        count, example = len(candidate.unexplained), shorten(candidate.unexplained[0])
         return f"it does not name {count} of the tensors ({share:.1%} of the parameters), for example {example}"
     modules = {view.tensor.rpartition(".")[0] for view in candidate.views.values()}
     for name in candidate.unexplained:
         module, _, leaf = name.rpartition(".")
         if module in modules and leaf != "bias":
-            return f"{_clip(name)} stands beside a tensor that has a role and may change what it means (a scale, a packing)"
+            return f"{shorten(name)} stands beside a tensor that has a role and may change its meaning (a scale, a packing)"
     return None
 
 
 def _choose(checkpoint: Checkpoint, fitting: Sequence[Fit]) -> Fit:
     hint = checkpoint.config.get("model_type")
-    hinted = [one for one in fitting if hint in one.family.model_types and len(one.missing) * 10 <= one.required]
+    hinted = [one for one in fitting if hint in one.family.model_types and one.lost * 10 <= one.required]
     return min(hinted or fitting, key=_rank)
 
 
 def _rank(candidate: Fit) -> tuple[int, int, int, str]:
     """The fewest missing first, then the most required tensors found, then the stated preference."""
-    return (len(candidate.missing), -candidate.required, candidate.family.preference, candidate.family.id)
+    return (candidate.lost, -candidate.required, candidate.family.preference, candidate.family.id)
 
 
 def _anatomy(checkpoint: Checkpoint, chosen: Fit, fitting: Sequence[Fit]) -> Anatomy:
@@ -84,9 +97,7 @@ def _anatomy(checkpoint: Checkpoint, chosen: Fit, fitting: Sequence[Fit]) -> Ana
     ordered = {**family.traits.ordered, **chosen.orders}
     traits = replace(family.traits, ordered=ordered, fixed=dict(sorted(chosen.fixed.items())))
     same = [
-        one.family.id
-        for one in fitting
-        if one is not chosen and len(one.missing) == len(chosen.missing) and one.views == chosen.views
+        one.family.id for one in fitting if one is not chosen and one.lost == chosen.lost and one.views == chosen.views
     ]
     return Anatomy(
         architecture=family.id,
@@ -111,8 +122,3 @@ def _unknown(checkpoint: Checkpoint, reason: str) -> Anatomy:
         missing=(),
         reason=reason,
     )
-
-
-def _clip(name: str) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in name[:121])
-    return shown if len(shown) <= 120 else shown[:120] + "…"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from homolog.roles.names import Template
-from homolog.roles.role import Space, Traits
+from homolog.roles.role import Role, Space, Traits
 
 __all__ = ["Architecture", "Ignore", "Part", "Rule"]
 
@@ -21,6 +21,10 @@ class Part:
     shared: bool = False
     space: Space | None = None
     """What the block counts along the fused axis; ``None`` for a whole tensor."""
+
+    def role(self, layer: int, expert: int) -> Role:
+        """The role of one layer and expert."""
+        return Role(self.kind, self.part, layer, expert, self.shared, self.detail)
 
     def matches(self, wanted: str) -> bool:
         """Whether ``wanted`` (a kind, or a kind with a part or a detail after a blank) means this part."""
@@ -77,6 +81,8 @@ class Architecture:
     """Between families that fit equally well, the smaller one is taken."""
     bases: tuple[str, ...]
     """Prefixes of the body below the top of the model; ``*`` stands for any."""
+    needs: str
+    """A variant that some layer must have, because without it the checkpoint is of another family; empty for none."""
     anchor: Template
     """A tensor that every layer has; what stands before it is the prefix of the body."""
     traits: Traits

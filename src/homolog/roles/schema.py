@@ -26,7 +26,7 @@ SIZES = (
 )
 FUSED = "fused"
 
-_FAMILY = ("id", "extends", "title", "source", "model_types", "preference", "bases", "anchor", "notes", "drop")
+_FAMILY = ("id", "extends", "title", "source", "model_types", "preference", "bases", "anchor", "needs", "notes", "drop")
 _TABLES = ("traits", "config", "tensor", "ignore")
 _TENSOR = (
     *("name", "at", "role", "part", "detail", "shared", "axes", "fused"),
@@ -72,6 +72,9 @@ def _family(table: _Table, parent: Architecture | None) -> Architecture:
         config = {**parent.config, **config}
     if not any(anchor in rule.names and rule.required and not rule.top for rule in rules):
         raise table.error("anchor", found=repr(anchor.text), expected="the name of a required tensor of the layers")
+    needs = table.get("needs", str, parent.needs if parent else "")
+    if needs and not any(rule.variant == needs for rule in rules):
+        raise table.error("needs", found=repr(needs), expected="a variant of the family's tensors")
     return Architecture(
         id=table.get("id", str),
         title=table.get("title", str),
@@ -79,6 +82,7 @@ def _family(table: _Table, parent: Architecture | None) -> Architecture:
         model_types=table.strings("model_types") if "model_types" in table.data else (),
         preference=table.get("preference", int),
         bases=bases,
+        needs=needs,
         anchor=anchor,
         traits=traits,
         config=config,

@@ -8,6 +8,7 @@ from typing import Any
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.errors import MalformedCheckpoint
+from homolog.roles.names import shorten
 from homolog.roles.role import Dims, Role, Space, View
 from homolog.roles.rules import Architecture
 
@@ -39,7 +40,7 @@ def contradiction(views: Mapping[Role, View]) -> str | None:
                 continue
             agreed, name = first.setdefault(key, (size, view.tensor))
             if size != agreed:
-                return f"{view.tensor} has {size} along {space.value}, where {name} has {agreed}"
+                return f"{shorten(view.tensor)} has {size} along {space.value}, where {shorten(name)} has {agreed}"
     return None
 
 

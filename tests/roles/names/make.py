@@ -16,12 +16,14 @@ import json
 import struct
 import tempfile
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
+
+transformers: Any = import_module("transformers")
 
 HERE = Path(__file__).parent
 SMALL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
@@ -133,16 +135,15 @@ def stated(name: str, module: nn.Module, config: Mapping[str, Any]) -> dict[str,
     return {"class": name, "config": dict(config), "tensors": shapes}
 
 
-class Named(nn.Module):
+def named(**members: nn.Module | torch.Tensor) -> nn.Module:
     """A module that holds children and buffers under given names."""
-
-    def __init__(self, **members: nn.Module | torch.Tensor) -> None:
-        super().__init__()
-        for name, member in members.items():
-            if isinstance(member, nn.Module):
-                self.add_module(name, member)
-            else:
-                self.register_buffer(name, member)
+    module = nn.Module()
+    for name, member in members.items():
+        if isinstance(member, nn.Module):
+            module.add_module(name, member)
+        else:
+            module.register_buffer(name, member)
+    return module
 
 
 def stack(**settings: Any) -> nn.TransformerEncoder:
@@ -153,23 +154,23 @@ def stack(**settings: Any) -> nn.TransformerEncoder:
 def torch_encoders() -> dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]]:
     """Models around ``nn.TransformerEncoder``."""
 
-    def sceptr(tokens: nn.Module, **members: nn.Module) -> Named:
-        head = Named(projector=nn.Linear(16, 20))
-        inner = Named(_self_attention_stack=stack(), **members)
-        return Named(_token_embedder=tokens, _self_attention_stack=inner, _mlm_token_prediction_projector=head)
+    def sceptr(tokens: nn.Module, **members: nn.Module) -> nn.Module:
+        head = named(projector=nn.Linear(16, 20))
+        inner = named(_self_attention_stack=stack(), **members)
+        return named(_token_embedder=tokens, _self_attention_stack=inner, _mlm_token_prediction_projector=head)
 
-    def projected(tokens: nn.Module, features: int) -> Named:
-        head = Named(projector=nn.Linear(16, 20))
-        inner = Named(
+    def projected(tokens: nn.Module, features: int) -> nn.Module:
+        head = named(projector=nn.Linear(16, 20))
+        inner = named(
             _initial_projector=nn.Linear(features, 16, bias=False),
-            _standard_stack=Named(_self_attention_stack=stack()),
+            _standard_stack=named(_self_attention_stack=stack()),
         )
-        return Named(_token_embedder=tokens, _self_attention_stack=inner, _mlm_token_prediction_projector=head)
+        return named(_token_embedder=tokens, _self_attention_stack=inner, _mlm_token_prediction_projector=head)
 
-    def one_hot(tokens: int) -> Named:
-        return Named(_token_embeddings=torch.cat([torch.zeros(1, tokens - 1), torch.eye(tokens - 1)]))
+    def one_hot(tokens: int) -> nn.Module:
+        return named(_token_embeddings=torch.cat([torch.zeros(1, tokens - 1), torch.eye(tokens - 1)]))
 
-    blosum = Named(_blosum_embeddings=torch.zeros(23, 20), _special_token_embeddings=nn.Embedding(3, 20))
+    blosum = named(_blosum_embeddings=torch.zeros(23, 20), _special_token_embeddings=nn.Embedding(3, 20))
     nested = {"model": {"self_attention_stack": {"initargs": {"num_layers": 3, "d_model": 16, "nhead": 4}}}}
     return {
         "bare": lambda: (stack(), {}),
@@ -184,8 +185,8 @@ def torch_encoders() -> dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]
         ),
         "no biases": lambda: (stack(bias=False), {}),
         "tutorial": lambda: (
-            Named(
-                pos_encoder=Named(pe=torch.zeros(50, 1, 16)),
+            named(
+                pos_encoder=named(pe=torch.zeros(50, 1, 16)),
                 transformer_encoder=stack(),
                 encoder=nn.Embedding(40, 16),
                 decoder=nn.Linear(16, 40),
@@ -193,18 +194,18 @@ def torch_encoders() -> dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]
             {},
         ),
         "sceptr": lambda: (
-            projected(Named(_token_embedding=one_hot(23), _compartment_embedding=one_hot(7)), 29),
+            projected(named(_token_embedding=one_hot(23), _compartment_embedding=one_hot(7)), 29),
             nested,
         ),
         "sceptr blosum": lambda: (
-            projected(Named(_blosum_embedding=blosum, _compartment_embedding=one_hot(7)), 27),
+            projected(named(_blosum_embedding=blosum, _compartment_embedding=one_hot(7)), 27),
             nested,
         ),
         "sceptr left-aligned": lambda: (
             sceptr(
-                Named(
+                named(
                     token_embedding=nn.Embedding(23, 16),
-                    position_embedding=Named(position_embedding_matrix=torch.zeros(101, 16)),
+                    position_embedding=named(position_embedding_matrix=torch.zeros(101, 16)),
                     compartment_embedding=nn.Embedding(7, 16),
                 )
             ),
