@@ -61,7 +61,7 @@ def draw_null(curve: Json, best: Json, groups: Sequence[Json]) -> Spec:
         .mark_text(color=INK, fontWeight=600, text="these two models", **side)
         .encode(x=x("x"), y=y("y")),
     )
-    here = f"these two models: {best['statistic']:,} of {best['of']:,}, p = {power(best['log10_p'])}"
+    here = f"these two models, {clean(best['group'], 60)}: {best['statistic']:,} of {best['of']:,}"
     return finish(
         chart,
         150,
