@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from homolog.align.layers import BlockMap, map_by_cosine, map_by_profile
 from homolog.align.matching import normal_scores
 from homolog.align.residual import Frame
@@ -141,7 +143,7 @@ def _probe(
         same_axis = partner.width == block.width
         rngs = pair.rngs(probe, block.name)
         test = (
-            profile_test(parts_a[column][0], parts[0], same_axis=same_axis, rngs=rngs)
+            profile_test(_living(partner, parts_a[column]), _living(block, parts), same_axis=same_axis, rngs=rngs)
             if frame == "none"
             else index_test(parts_a[column], parts, same_axis=same_axis, rngs=rngs)
         )
@@ -170,6 +172,11 @@ def _map(a: Sequence[Sequence[Array]], b: Sequence[Sequence[Array]], *, profiles
     if profiles:
         return map_by_profile([normal_scores(x[0]) for x in a], [normal_scores(y[0]) for y in b])
     return map_by_cosine(a, b)
+
+
+def _living(block: UnitBlock, profile: Sequence[Array]) -> Array:
+    """The profile, NaN for units that read nothing: padding stands at the end of both models, so its index is not a mere name."""
+    return np.where(np.any(block.up != 0, axis=1, keepdims=True), profile[0], np.float32(np.nan))
 
 
 def _components(_: Sketch, block: UnitBlock, *, both_gated: bool) -> list[Array]:

@@ -68,9 +68,10 @@ def index_test(a: Sequence[Array], b: Sequence[Array], *, same_axis: bool, rngs:
 def profile_test(a: Array, b: Array, *, same_axis: bool, rngs: Rngs) -> IndexTest | None:
     """As `index_test`, matching feature vectors (s, f) by the distance of their normal scores; ``None`` if no feature varies in both.
 
-    The scores are ranks within each model, so a common scale, and any monotone change of a feature, is of no account.
+    The scores are ranks within each model, so a common scale, and any monotone change of a feature, is of no account. Rows with NaN or
+    Inf and all but one of equal rows are left out, as in `index_test`.
     """
-    labels_a, labels_b = _finite_labels(a, rngs("a")), _finite_labels(b, rngs("b"))
+    labels_a, labels_b = _unrepeated_labels(a, rngs("a")), _unrepeated_labels(b, rngs("b"))
     if same_axis:
         labels_a, labels_b = _common(labels_a, labels_b)
     if min(len(labels_a), len(labels_b)) < 2:
@@ -127,8 +128,11 @@ def _distinct_labels(x: Array, rng: np.random.Generator) -> Labels:
     return np.asarray(order[distinct_rows(x[order], rng)], dtype=np.intp)
 
 
-def _finite_labels(x: Array, rng: np.random.Generator) -> Labels:
-    return rng.permutation(np.flatnonzero(np.isfinite(x).all(axis=1)))
+def _unrepeated_labels(x: Array, rng: np.random.Generator) -> Labels:
+    """Labels of finite rows in an order drawn by ``rng``; of several equal rows, the one that the draw puts first."""
+    order = rng.permutation(np.flatnonzero(np.isfinite(x).all(axis=1)))
+    _, first = np.unique(x[order], axis=0, return_index=True)
+    return np.asarray(order[np.sort(first)], dtype=np.intp)
 
 
 def _common(a: Labels, b: Labels) -> tuple[Labels, Labels]:
