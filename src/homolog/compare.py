@@ -138,8 +138,7 @@ def _examine(
         probe_experts(pair),
         probe_untrained(pair, anchors, frame, no_frame, shared_table),
     )
-    headline = Evidence(findings, Initialisation.not_asked(), None, identical=False).headline()
-    agrees = headline is not None and headline <= RELATED
+    agrees = Evidence(findings, Initialisation.not_asked(), None, identical=False).agrees()
     return _Examined(
         findings=findings,
         initialisation=weigh_initialisation(pair, layers, profiles.finding) if agrees else Initialisation.not_asked(),
@@ -167,9 +166,11 @@ def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: P
         findings=examined.findings,
         planned=evidence.planned,
         initialisation=examined.initialisation,
-        inherited=inherited if verdict.found else None,
+        inherited=inherited if verdict.found and evidence.ffn_agrees else None,
         origins=origins,
-        operations=read_operations(pair, origins) if pair and verdict.found and verdict.verdict != "identical" else (),
+        operations=read_operations(pair, origins, ffn)
+        if pair and verdict.found and verdict.verdict != "identical"
+        else (),
         facts=facts,
         layer_matrix=_layer_matrix(examined),
         exhibits=_exhibits(pair, examined.layers or {}) if pair else {},

@@ -89,6 +89,16 @@ class Evidence:
         best = [f.best.log10_p for f in self.findings if f.best is not None and (not probes or f.probe in probes)]
         return combine_planned(min(best), self.planned) if best else None
 
+    def agrees(self, probes: Sequence[str] = ()) -> bool:
+        """Whether indices agree beyond dispute, over all probes or those named."""
+        headline = self.headline(probes)
+        return headline is not None and headline <= RELATED
+
+    @property
+    def ffn_agrees(self) -> bool:
+        """Whether the indices of FFN units do."""
+        return self.agrees(_FFN)
+
 
 @dataclass(frozen=True, slots=True)
 class RuledOut:
@@ -163,15 +173,14 @@ def decide(evidence: Evidence) -> Verdict:
 
 
 def _agreeing(evidence: Evidence, headline: float) -> Verdict:
-    initialisation, body = evidence.initialisation, evidence.headline(_BODY)
+    initialisation = evidence.initialisation
     seen = _most_telling(evidence)
     strength = _strength(headline)
     if initialisation.verdict == "undecided":
         reason = f"indices agree ({seen}), but shared training cannot be told from shared random numbers. {initialisation.text}"
         return _inconclusive(evidence, reason)
-    body_agrees = body is not None and body <= RELATED
     if initialisation.verdict == "initialisation_only":
-        if not body_agrees and initialisation.evidence.get("token_cosine", 0.0) >= DESCENT:
+        if not evidence.agrees(_BODY) and initialisation.evidence.get("token_cosine", 0.0) >= DESCENT:
             sentence = (
                 f"The weights support common descent of the token embeddings, and of nothing else: {seen}, and the rows of trained "
                 "tokens point the same way, while no layer of B is recognised in A."
@@ -182,7 +191,7 @@ def _agreeing(evidence: Evidence, headline: float) -> Verdict:
             "shared_initialisation", sentence, strength, headline, 1, None, (), ("distilled", "retrained_until_lost")
         )
     inherited = evidence.inherited
-    if inherited is not None and body_agrees and inherited.high < 0.5:
+    if inherited is not None and evidence.ffn_agrees and inherited.high < 0.5:
         sentence = f"The weights support common descent for part of B ({inherited.share:.0%} of the FFN units that were compared): {seen}."
         return Verdict("partly_related", sentence, strength, headline, 1, None, (), ("distilled",))
     sentence = (

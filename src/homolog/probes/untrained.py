@@ -46,7 +46,8 @@ def probe_untrained(
     for key, title in _TABLES.items():
         first, second = pair.a.tokens.get(key), pair.b.tokens.get(key)
         if first is None or second is None:
-            left_out[title] = "not in both models"
+            if first is not second:
+                left_out[title] = f"only {'B' if first is None else 'A'} has one"
             continue
         classes = [_usable(first, second, anchors.classes, label) for label in sorted(set(anchors.classes))]
         classes = [positions for positions in classes if len(positions) >= 2]

@@ -79,6 +79,9 @@ def fit(place: Place, table: NameTable, tensors: Mapping[str, TensorInfo]) -> Fi
         made = _views(rule, tensors[name], layer, expert)
         if isinstance(made, str):
             problem = problem or made
+        elif twice := made.keys() & views.keys():
+            first = views[min(twice)].tensor
+            unused[name] = f"{shorten(first)} has the same role and is read instead"
         else:
             views |= made
     roll = call_roll(place, views, found)

@@ -164,5 +164,6 @@ def _structure(anatomy: Anatomy) -> list[str]:
         warnings.append(f"missing: {anatomy.missing[0]}{rest}")
     strange = [name for name, reason in anatomy.unused.items() if reason.startswith("no rule ")]
     if strange and anatomy.reason is None:
-        warnings.append(f"{len(strange)} tensors have no role in this family, for example {shorten(strange[0])}")
+        count = "1 tensor has" if len(strange) == 1 else f"{len(strange)} tensors have"
+        warnings.append(f"{count} no role in this family, for example {shorten(strange[0])}")
     return warnings

@@ -1,0 +1,116 @@
+"""A real training under disguise and surgery is found; an independent twin under the same treatment is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.compare.disguise import (
+    Tensors,
+    add_noise,
+    fold_gains,
+    insert_units,
+    layers_of,
+    load,
+    permutation,
+    permute_units,
+    pick_layers,
+    pick_units,
+    rotation,
+    save,
+    turn_residual,
+)
+
+from homolog.compare import compare
+from homolog.comparison import Comparison
+
+ZOO = Path(__file__).parents[1] / "zoo"
+WIDTH, UNITS = 64, 128
+
+Treatment = Callable[[Tensors, np.random.Generator], Tensors]
+
+TREATMENTS: dict[str, tuple[Treatment, dict[str, int]]] = {
+    "nothing but another dtype": (lambda t, _: t, {}),
+    "noise of a third of every weight": (lambda t, rng: add_noise(t, 0.3, rng), {}),
+    "gains folded": (lambda t, _: fold_gains(t), {}),
+    "units permuted": (permute_units, {}),
+    "residual permuted": (lambda t, rng: turn_residual(t, permutation(WIDTH, rng)), {}),
+    "residual rotated": (lambda t, rng: turn_residual(t, rotation(WIDTH, rng)), {}),
+    "units permuted, residual rotated": (
+        lambda t, rng: turn_residual(permute_units(t, rng), rotation(WIDTH, rng)),
+        {},
+    ),
+    "layers dropped": (lambda t, _: pick_layers(t, [0, 2, 4]), {"num_hidden_layers": 3}),
+    "layers doubled": (lambda t, _: pick_layers(t, [0, 1, 2, 1, 2, 3, 4]), {"num_hidden_layers": 7}),
+    "layers reversed": (lambda t, _: pick_layers(t, [4, 3, 2, 1, 0]), {}),
+    "half of the units pruned": (
+        lambda t, rng: pick_units(t, np.sort(rng.permutation(UNITS)[: UNITS // 2])),
+        {"intermediate_size": UNITS // 2},
+    ),
+    "a fresh unit after every two": (
+        lambda t, rng: insert_units(t, 2, rng),
+        {"intermediate_size": UNITS + UNITS // 2},
+    ),
+}
+
+
+def treat(name: str, source: str, tmp_path: Path) -> Comparison:
+    treatment, config = TREATMENTS[name]
+    treated = treatment(load(ZOO / source), np.random.default_rng(7))
+    return compare(ZOO / "a", save(treated, ZOO / source, tmp_path / "treated", **config))
+
+
+@pytest.mark.parametrize("name", TREATMENTS)
+def test_a_continued_training_is_found_through(name: str, tmp_path: Path) -> None:
+    comparison = treat(name, "a-same-1x", tmp_path)
+    assert comparison.verdict.log10_p is not None
+    assert comparison.verdict.log10_p <= -9
+    if name == "units permuted, residual rotated":
+        # Only never-trained tokens see through both, and what initialisation cannot fill (gains, profiles) is folded away or relabelled.
+        assert [f.probe for f in comparison.findings if f.log10_p is not None and f.log10_p < -9] == [
+            "tokens.untrained"
+        ]
+        assert comparison.verdict.verdict == "inconclusive"
+        assert comparison.initialisation.verdict == "undecided"
+    else:
+        assert comparison.verdict.verdict == "related"
+
+
+@pytest.mark.parametrize("name", TREATMENTS)
+def test_an_independent_twin_is_not(name: str, tmp_path: Path) -> None:
+    comparison = treat(name, "b", tmp_path)
+    assert comparison.verdict.verdict == "independent"
+    assert comparison.verdict.log10_p is not None
+    assert comparison.verdict.log10_p > -2
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("layers dropped", [0, 2, 4]), ("layers doubled", [0, 1, 2, 1, 2, 3, 4]), ("layers reversed", [4, 3, 2, 1, 0])],
+)
+def test_the_layer_map_is_recovered(name: str, layers: list[int], tmp_path: Path) -> None:
+    comparison = treat(name, "a-same-1x", tmp_path)
+    assert [origin.a for origin in comparison.origins] == layers
+    assert comparison.relation == ("a_to_b" if name == "layers doubled" else "undirected")
+
+
+def test_operations_are_named(tmp_path: Path) -> None:
+    seen = {
+        name: {operation.kind for operation in treat(name, "a-same-1x", tmp_path / str(i)).operations}
+        for i, name in enumerate(TREATMENTS)
+    }
+    assert seen["layers dropped"] == {"layers_dropped", "continued_training"}
+    assert seen["layers doubled"] == {"layers_duplicated", "continued_training"}
+    assert "ffn_pruned" in seen["half of the units pruned"]
+    assert "ffn_widened" in seen["a fresh unit after every two"]
+
+
+def test_renaming_sharding_and_key_order_change_nothing(tmp_path: Path) -> None:
+    tensors = load(ZOO / "a")
+    assert layers_of(tensors) == 5
+    shuffled = dict(reversed(tensors.items()))
+    stripped = {name.removeprefix("model."): tensor for name, tensor in shuffled.items()}
+    comparison = compare(ZOO / "a", save(stripped, ZOO / "a", tmp_path / "renamed"))
+    assert comparison.verdict.verdict == "identical"

@@ -1,0 +1,60 @@
+"""Pairs of the zoo, whose ancestry is known because they were trained for it."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homolog.compare import compare
+
+ZOO = Path(__file__).parents[1] / "zoo"
+
+
+def truth(name: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((ZOO / name / "truth.json").read_text())
+    return record
+
+
+def lineage(name: str) -> set[str]:
+    return {name, *truth(name)["ancestors"]}
+
+
+def initialisation(name: str) -> tuple[Any, ...]:
+    record = truth(name)
+    config = json.loads((ZOO / name / "config.json").read_text())
+    return (record["seed"], record["std"], config["model_type"], config.get("hidden_size", config.get("n_embd")))
+
+
+MODELS = sorted(path.parent.name for path in ZOO.glob("*/truth.json"))
+PAIRS = list(combinations(MODELS, 2))
+RELATED = [(a, b) for a, b in PAIRS if lineage(a) & lineage(b)]
+SAME_START = [(a, b) for a, b in PAIRS if not lineage(a) & lineage(b) and initialisation(a) == initialisation(b)]
+INDEPENDENT = [pair for pair in PAIRS if pair not in RELATED and pair not in SAME_START]
+
+
+def test_the_zoo_holds_pairs_of_every_kind() -> None:
+    assert len(RELATED) >= 3
+    assert len(SAME_START) >= 6
+    assert len(INDEPENDENT) >= 10
+
+
+@pytest.mark.parametrize(("a", "b"), INDEPENDENT)
+def test_independent_trainings_are_cleared(a: str, b: str) -> None:
+    comparison = compare(ZOO / a, ZOO / b)
+    assert comparison.verdict.verdict == "independent"
+
+
+@pytest.mark.parametrize(("a", "b"), SAME_START)
+def test_a_shared_initialisation_is_not_called_descent(a: str, b: str) -> None:
+    comparison = compare(ZOO / a, ZOO / b)
+    assert not comparison.verdict.found
+    assert comparison.exit_code in (0, 3)
+
+
+def test_shared_initialisation_is_told_apart_in_nine_of_ten() -> None:
+    verdicts = [compare(ZOO / a, ZOO / b).verdict.verdict for a, b in SAME_START]
+    assert verdicts.count("shared_initialisation") >= 0.9 * len(verdicts)
