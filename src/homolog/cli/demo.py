@@ -50,11 +50,13 @@ def demo(
         with Progress() as progress:
             comparison = compare(folder / case.a, folder / case.b, progress=progress)
         document = output.canonical(comparison.to_json())
+        console.print()
         console.rule(case.title, align="left")
         print_comparison(document, console)
         write_report(document, out / case.report, overwrite=True)
         reports.append(out / case.report)
+    console.print()
     console.rule("Reports", align="left")
     for report in reports:
-        console.print(str(report), markup=False)
+        console.print(str(report), markup=False, soft_wrap=True)
     return 0
