@@ -235,6 +235,14 @@ def test_an_unknown_family_is_never_guessed(rename: Callable[[str], str], words:
     assert set(anatomy.unused) == set(shapes)
 
 
+def test_two_tensors_of_one_role_are_one_role_and_one_reason() -> None:
+    anatomy = resolve(of_shapes({**SCEPTR.tensors, "embedding.weight": [23, 16]}, SCEPTR.config))
+    assert anatomy.architecture == "torch_transformer_encoder"
+    first = "_token_embedder._token_embedding._token_embeddings"
+    assert anatomy.views[Role("embed.token")].tensor == first
+    assert anatomy.unused == {"embedding.weight": f"{first} has the same role and is read instead"}
+
+
 def test_no_tensors_at_all() -> None:
     assert resolve(of_shapes({})).reason == "the checkpoint holds no tensors"
 
