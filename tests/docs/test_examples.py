@@ -1,17 +1,19 @@
 """Every example of the README and of docs/ is run: ``console`` and ``pycon`` blocks as written, against what they show.
 
-Blocks of one page run in order, in one folder, with published models under ``models/``. ``...`` stands for anything. What cannot
-be run here (an installation, say) is fenced as ``sh``.
+Blocks of one page run in order, in one folder, with published models under ``models/``. ``...`` stands for anything. ``json`` and
+``toml`` are parsed. What cannot be run here (an installation, say) is fenced as ``sh``.
 """
 
 from __future__ import annotations
 
 import doctest
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,9 @@ _MODELS = {
     "rxnfp": ("rxnfp/models/transformers", ["bert_pretrained", "bert_ft", "bert_ft_10k_25s"]),
     "sceptr": ("sceptr/_model_saves", ["SCEPTR", "SCEPTR_MLM_only", "SCEPTR_finetuned"]),
 }
+
+
+_PARSERS: dict[str, Callable[[str], object]] = {"json": json.loads, "toml": tomllib.loads}
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,10 @@ def test_the_examples_of_a_page_hold(
             _run_console(block, page, tmp_path)
         elif block.language == "pycon":
             _run_pycon(block, page, names)
+        elif block.language in _PARSERS:
+            _PARSERS[block.language](block.text)
         else:
-            assert block.language in {"sh", "json"}, f"{page.name}:{block.line}: a fence that nothing checks"
+            assert block.language == "sh", f"{page.name}:{block.line}: a fence that nothing checks"
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
