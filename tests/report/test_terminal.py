@@ -44,6 +44,19 @@ def test_no_line_is_wider_than_the_window_or_ends_in_blanks(name: str, width: in
         assert line == line.rstrip() or width < 80
 
 
+def test_operations_with_one_text_share_a_line() -> None:
+    comparison = SAMPLES["independent"]()
+    comparison["ruled_out"] = [
+        {"operation": name, "share": 0.05, "text": "would have been found"}
+        for name in ("layers_added", "ffn_widened", "merged")
+    ]
+    assert "  Layers added, FFN widened, merged with another model: would have been found\n" in shown(comparison)
+
+
+def test_nothing_is_excluded_where_something_was_found() -> None:
+    assert "Ruled out:\n  Not asked: a relation was found.\n" in shown(related() | {"ruled_out": []})
+
+
 def test_the_sentence_is_first() -> None:
     first = " ".join(shown(related()).split("\n\n")[0].split())
     assert first.startswith("Related. " + related()["sentence"])

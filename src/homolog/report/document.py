@@ -7,12 +7,14 @@ from typing import Any
 
 from homolog.report.charts.matrix import HEAT_STEPS, draw_layer_matrix, matrix_width
 from homolog.report.evidence import arrange_finding
+from homolog.report.exclusions import UNASKED, list_not_ruled_out, list_ruled_out
 from homolog.report.exhibits import arrange_exhibits
-from homolog.report.format import CAP, clean, count, log10, number, percent, power_html, size
+from homolog.report.format import CAP, clean, count, log10, number, percent, power_html, raise_powers, size
 from homolog.report.layers import read_layers, read_ribbons
 from homolog.report.words import (
     ASSUMPTIONS,
     EVIDENCE,
+    FOUND,
     GLOSSARY,
     INITIALISATION,
     OPERATIONS,
@@ -34,7 +36,7 @@ MOST_FILES = 40
 def arrange(comparison: Json) -> dict[str, Any]:
     """Everything the template needs, and the charts under ``charts``, by the id of their place in the page."""
     drawn: dict[str, Any] = {}
-    found = comparison["verdict"] in {"identical", "related", "partly_related"}
+    found = comparison["verdict"] in FOUND
     findings = [arrange_finding(index, finding, drawn) for index, finding in enumerate(comparison["findings"])]
     return {
         "a": _model(comparison["a"]),
@@ -58,17 +60,9 @@ def arrange(comparison: Json) -> dict[str, Any]:
         "findings": findings,
         "initialisation": _initialisation(comparison.get("initialisation")),
         "exhibits": arrange_exhibits(comparison.get("exhibits") or {}, drawn),
-        "ruled_out": [
-            {"name": say(OPERATIONS, entry["operation"]), "text": clean(entry.get("text") or "", 1000)}
-            for entry in comparison.get("ruled_out") or ()
-        ],
-        "not_ruled_out": [
-            {
-                "name": say(OPERATIONS, name),
-                "text": clean((comparison.get("not_ruled_out_why") or {}).get(name, ""), 1000),
-            }
-            for name in comparison.get("not_ruled_out") or ()
-        ],
+        "ruled_out": list_ruled_out(comparison),
+        "not_ruled_out": list_not_ruled_out(comparison),
+        "unasked": UNASKED,
         "found": found,
         "assumptions": START_ASSUMPTIONS if comparison["verdict"] == "shared_initialisation" else ASSUMPTIONS,
         "glossary": GLOSSARY,
@@ -82,13 +76,15 @@ def arrange(comparison: Json) -> dict[str, Any]:
 
 
 def _headline(comparison: Json) -> dict[str, Any]:
+    strength = clean(comparison.get("strength") or "", 400)
     log10_p, threshold = comparison.get("log10_p"), comparison.get("threshold_log10_p")
     return {
         "p": None if log10_p is None else power_html(max(CAP, log10_p)),
         "bound": log10_p is not None and log10_p <= -2,
         "capped": log10_p is not None and log10_p < CAP,
         "full": None if log10_p is None else power_html(log10_p),
-        "strength": _sentence_case(clean(comparison.get("strength") or "", 400)),
+        "strength": raise_powers(_sentence_case(strength)),
+        "explain_cap": log10_p is not None and log10_p < CAP and "weaker link" not in strength,
         "cap": power_html(CAP),
         "threshold": None if threshold is None else power_html(threshold),
         "tests": comparison.get("planned_tests"),

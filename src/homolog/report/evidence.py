@@ -7,7 +7,7 @@ from typing import Any
 
 from homolog.report.charts.null import draw_null
 from homolog.report.format import clean, count, log10, number, power_html
-from homolog.report.words import PROBES, QUESTIONS, say
+from homolog.report.words import FRAMES, KINDS, PROBES, QUESTIONS, say
 
 __all__ = ["MOST_GROUPS", "arrange_finding", "best_group"]
 
@@ -76,8 +76,8 @@ def _group(group: Json) -> dict[str, Any]:
         "matched": count(group["matched"]),
         "of": count(group["of"]),
         "expected": number(group["expected"]),
-        "kind": "in order" if group["kind"] == "lis" else "equal index",
-        "frame": {"none": "needs none", "identity": "as stored"}.get(group["frame"], clean(group["frame"])),
+        "kind": say(KINDS, group["kind"]),
+        "frame": say(FRAMES, group["frame"]),
         "similarity": number(group.get("median_similarity")),
         "log10_p": log10(group["log10_p"]),
     }

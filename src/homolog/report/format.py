@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-__all__ = ["CAP", "clean", "count", "log10", "number", "percent", "power", "power_html", "size"]
+__all__ = ["CAP", "clean", "count", "log10", "number", "percent", "power", "power_html", "raise_powers", "size"]
 
 CAP = -30.0
 """log10 p below which words stop growing: there the assumptions are the weaker link."""
@@ -34,8 +35,12 @@ def power(log10_p: float) -> str:
 
 def power_html(log10_p: float) -> Markup:
     """The same with the exponent raised."""
-    base, _, exponent = power(log10_p).partition("^")
-    return Markup(f"{base}<sup>{exponent.replace('-', '−')}</sup>") if exponent else Markup(base)
+    return raise_powers(power(log10_p))
+
+
+def raise_powers(text: str) -> Markup:
+    """Text as safe HTML in which every ``10^30`` has its exponent raised."""
+    return Markup(re.sub(r"10\^(-?)(\d+)", lambda m: f"10<sup>{'−' if m[1] else ''}{m[2]}</sup>", str(escape(text))))
 
 
 def log10(value: float | None) -> str:

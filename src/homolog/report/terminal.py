@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from homolog.report.evidence import best_group
+from homolog.report.exclusions import UNASKED, list_not_ruled_out, list_ruled_out
 from homolog.report.format import CAP, clean, count, log10, number, percent, power, size
 from homolog.report.layers import LayerRow, read_layers
-from homolog.report.words import OPERATIONS, PROBES, RELATIONS, VERDICTS, say
+from homolog.report.words import FOUND, PROBES, RELATIONS, VERDICTS, say
 
 __all__ = ["print_comparison"]
 
@@ -59,7 +60,7 @@ def _headline(comparison: Json, console: Console) -> Iterator[Any]:
         interval = f" ({percent(inherited.get('low'))} to {percent(inherited.get('high'))})"
         of = clean(inherited["of"]).replace("ffn", "FFN")
         yield _text(console, f"Inherited: {percent(inherited['share'])} of the {of}{interval}.")
-    if comparison.get("relation") and comparison["verdict"] != "shared_initialisation":
+    if comparison.get("relation") and comparison["verdict"] in FOUND:
         yield _text(console, say(RELATIONS, comparison["relation"]))
     for warning in comparison.get("warnings") or ():
         yield _text(console, f"Note: {clean(warning, 1000)}", "yellow")
@@ -113,14 +114,10 @@ def _block(row: LayerRow, blocks: str) -> str:
 
 
 def _excluded(comparison: Json, console: Console) -> Iterator[Any]:
-    out = [
-        (say(OPERATIONS, entry["operation"]), clean(entry.get("text") or "", 1000))
-        for entry in comparison.get("ruled_out") or ()
-    ]
-    why = comparison.get("not_ruled_out_why") or {}
-    left = [(say(OPERATIONS, name), clean(why.get(name, ""), 1000)) for name in comparison.get("not_ruled_out") or ()]
-    yield from _list(console, "Ruled out:", out or [("nothing", "")])
-    yield from _list(console, "Not ruled out:", left or [("nothing is listed", "")])
+    out, left = list_ruled_out(comparison), list_not_ruled_out(comparison)
+    none = [(UNASKED if comparison["verdict"] in FOUND else "nothing", "")]
+    for title, entries in (("Ruled out:", out), ("Not ruled out:", left)):
+        yield from _list(console, title, [(entry.name, entry.text) for entry in entries] or none)
 
 
 def _read(comparison: Json, console: Console) -> Iterator[Any]:

@@ -30,6 +30,9 @@ VERDICTS: Mapping[str, str] = {
     "inconclusive": "Inconclusive",
 }
 
+FOUND = frozenset({"identical", "related", "partly_related"})
+"""Verdicts that say that there is a relation."""
+
 RELATIONS: Mapping[str, str] = {
     "a_to_b": "Direction: from A to B, by a step that cannot be undone.",
     "b_to_a": "Direction: from B to A, by a step that cannot be undone.",
@@ -39,6 +42,7 @@ RELATIONS: Mapping[str, str] = {
 
 PROBES: Mapping[str, str] = {
     "ffn.rows": "Neurons, by their weights",
+    "ffn.rows.aligned": "Neurons, spaces aligned",
     "ffn.profiles": "Neurons, by their profile",
     "channels.columns": "Channels, by the embedding",
     "channels.profiles": "Channels, by their profile",
@@ -49,6 +53,7 @@ PROBES: Mapping[str, str] = {
 
 QUESTIONS: Mapping[str, str] = {
     "ffn.rows": "Does a neuron of B look most like the neuron of A that has the same number?",
+    "ffn.rows.aligned": "The same, after turning one model's inner space onto the other's by the embeddings alone.",
     "ffn.profiles": "The same, by lengths and angles that survive any rotation of the model's inner space.",
     "channels.columns": "Does a channel of B say the same of every word as the channel of A that has the same number?",
     "channels.profiles": "The same, by how strongly every matrix of every layer uses the channel.",
@@ -81,6 +86,8 @@ OPERATIONS: Mapping[str, str] = {
     "renamed": "Tensors renamed",
     "washed": "Trained on deliberately dirty data",
     "distilled": "Distillation",
+    "merged_in_small_part": "Merged in, a small part only",
+    "retrained_until_lost": "Retrained until nothing is left",
 }
 
 INITIALISATION: Mapping[str, str] = {
@@ -94,7 +101,21 @@ EVIDENCE: Mapping[str, str] = {
     "gain_correlation": "Norm gains, correlation over channels (they start constant)",
     "bias_correlation": "Biases, correlation (they start constant)",
     "profile_log10_p": "Profiles, log10 p (nearly constant at the start)",
+    "token_cosine": "Frequent tokens, cosine",
+    "untrained_token_cosine": "Never-trained tokens, cosine",
     "token_ratio": "Likeness of frequent tokens over that of never-seen ones",
+}
+
+KINDS: Mapping[str, str] = {
+    "fixed_points": "equal index",
+    "fixed_points_within": "equal index, head by head or class by class",
+    "lis": "in order",
+}
+
+FRAMES: Mapping[str, str] = {
+    "none": "needs none",
+    "identity": "as stored",
+    "embedding": "aligned by the embedding",
 }
 
 SPACES: Mapping[str, str] = {

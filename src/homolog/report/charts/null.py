@@ -78,7 +78,7 @@ def _bars(curve: Json) -> Rows:
     """One bar for every k that chance reaches at least once in a thousand; less could not be seen."""
     tail = zip(curve.get("k") or (), curve.get("log10_tail") or (), strict=True)
     return [
-        {"from": k - 0.5, "to": k + 0.5, "tail": 10**t, "says": f"chance reaches {k:,} or more: p = {power(t)}"}
+        {"from": k - 0.5, "to": k + 0.5, "tail": 10**t, "says": f"chance reaches {k:,.0f} or more: p = {power(t)}"}
         for k, t in tail
         if t > -3
     ]
