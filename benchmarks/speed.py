@@ -35,6 +35,8 @@ class Sample:
     """One run of one command."""
 
     seconds: float
+    cpu_seconds: float
+    """User and system time of all threads: what other work on the machine disturbs least."""
     peak_bytes: int
     exit_code: int
     output: str
@@ -58,7 +60,8 @@ def run(command: Sequence[str]) -> Sample:
         seconds = time.perf_counter() - began
         out.seek(0)
         output = out.read().decode(errors="replace")
-    return Sample(seconds, usage.ru_maxrss * 1024, os.waitstatus_to_exitcode(status), output)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Sample(seconds, cpu_seconds, usage.ru_maxrss * 1024, os.waitstatus_to_exitcode(status), output)
 
 
 def evict(folders: Sequence[Path]) -> None:
@@ -98,32 +101,31 @@ def measure(folder: Path, other: str, runs: int, cold: bool) -> None:
                 evict(pair)
             samples.append(run(command))
         seconds = statistics.median(sample.seconds for sample in samples)
+        cpu = statistics.median(sample.cpu_seconds for sample in samples)
         peak = max(sample.peak_bytes for sample in samples)
-        print(
-            f"{other:12} {'cold' if cold else 'warm':5} {tool:21}{seconds:8.2f} s {cat_seconds / seconds:7.1f} x ",
-            end="",
-        )
-        print(f"{peak / 1e6:8.0f} MB", end="")
+        line = f"{other:12} {'cold' if cold else 'warm':5} {tool:21}{seconds:8.2f} s {cpu:7.2f} s"
+        line += f" {cat_seconds / seconds:7.1f} x {peak / 1e6:8.0f} MB"
         if tool == "homolog" and samples[0].exit_code in {0, 1, 3}:
             result = json.loads(samples[0].output)
             share = max(result[side]["read"]["bytes"] / result[side]["read"]["of"] for side in ("a", "b"))
             limits = _BUDGETS[other]
             kept = all(have <= limit for have, limit in zip((seconds, peak, share), limits, strict=True))
-            print(f" {share:8.2%}  {result['verdict']}, {'within' if kept else 'OVER'} budget", end="")
+            line += f" {share:8.2%}  {result['verdict']}, {'within' if kept else 'OVER'} budget"
         else:
-            print(f"{'':10} exit code {samples[0].exit_code}", end="")
-        print()
+            line += f"{'':10} exit code {samples[0].exit_code}"
+        print(line, flush=True)
 
 
 def main() -> None:
     """Measure both pairs, with warm and with cold page cache."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="where make_checkpoints.py wrote")
+    parser.add_argument("--warm", action="store_true", help="leave out the runs with a cold page cache")
     parser.add_argument("--runs", type=int, default=5, help="runs of each; the median counts, of memory the worst")
     options = parser.parse_args()
-    print(f"{'pair':12} {'cache':5} {'tool':21}{'wall':>10} {'vs cat':>9} {'peak':>11} {'read':>8}")
+    print(f"{'pair':12} {'cache':5} {'tool':21}{'wall':>10} {'cpu':>9} {'vs cat':>9} {'peak':>11} {'read':>8}")
     for other in _BUDGETS:
-        for cold in (False, True):
+        for cold in (False,) if options.warm else (False, True):
             measure(options.folder, other, options.runs, cold)
 
 
