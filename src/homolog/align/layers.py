@@ -41,13 +41,13 @@ class BlockMap:
 def map_by_cosine(a: Sequence[Sequence[Array]], b: Sequence[Sequence[Array]], *, units: int = _UNITS) -> BlockMap:
     """Blocks by the mean absolute cosine of their components; components are truncated to the channels that both have."""
     parts = min(len(block) for block in (*a, *b))
-    stacked_a = [_stack([block[c] for block in a], units) for c in range(parts)]
+    widths = [min(block[c].shape[1] for block in (*a, *b)) for c in range(parts)]
+    stacked_a = [unit_rows(np.concatenate([block[c][:units, : widths[c]] for block in a])) for c in range(parts)]
 
     def similarity(y: Sequence[Array]) -> Array:
         total = np.zeros((len(y[0][:units]), len(stacked_a[0])), dtype=np.float32)
         for c in range(parts):
-            width = min(stacked_a[c].shape[1], y[c].shape[1])
-            total += np.abs(unit_rows(y[c][:units, :width]) @ unit_rows(stacked_a[c][:, :width]).T)
+            total += np.abs(unit_rows(y[c][:units, : widths[c]]) @ stacked_a[c].T)
         return np.asarray(total / np.float32(parts))
 
     return _map(similarity, [len(block[0][:units]) for block in a], b)
@@ -55,7 +55,7 @@ def map_by_cosine(a: Sequence[Sequence[Array]], b: Sequence[Sequence[Array]], *,
 
 def map_by_profile(a: Sequence[Array], b: Sequence[Array]) -> BlockMap:
     """Blocks by the closeness of their unit profiles (normal scores, see `normal_scores`)."""
-    stacked = _stack(a, _UNITS)
+    stacked = np.concatenate([block[:_UNITS] for block in a])
 
     def similarity(y: Sequence[Array]) -> Array:
         # 1/(1 + d²): a few close pairs count for more than many middling ones.
@@ -85,8 +85,3 @@ def _map(
             equal[row, column] = int((partners == mutual).sum())
             matched[row, column] = len(mutual)
     return BlockMap(scores, equal, matched, max([*lengths, 0]))
-
-
-def _stack(blocks: Sequence[Array], units: int) -> Array:
-    width = min(block.shape[1] for block in blocks)
-    return np.concatenate([block[:units, :width] for block in blocks])

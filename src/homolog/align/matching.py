@@ -7,6 +7,7 @@ exchangeable units the indices of the matched pairs are uniformly random whateve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -36,7 +37,8 @@ class Matches:
 def unit_rows(x: Array) -> Array:
     """Rows of ``x`` (n, d) scaled to length 1; zero rows stay zero."""
     norms = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-    return np.asarray(np.divide(x, norms, out=np.zeros_like(x), where=norms > 0), dtype=np.float32)
+    norms[norms == 0.0] = 1.0
+    return np.asarray(x / norms, dtype=np.float32)
 
 
 def cosines(x: Array, y: Array) -> Array:
@@ -118,6 +120,7 @@ def _drop_duplicates(unit: Array, run: Any, priority: Any, dropped: Any) -> None
         dropped[rest[unit[rest] @ unit[row] > _DUPLICATE]] = True
 
 
+@lru_cache(maxsize=8)
 def _normal_quantiles(n: int) -> Array:
     inverse = NormalDist().inv_cdf
     return np.array([inverse((i + 0.5) / n) for i in range(n)], dtype=np.float32)

@@ -21,7 +21,7 @@ __all__ = ["find_clones", "find_own_heads"]
 _SUSPICIOUS = -3.0
 """log10 p, corrected over the pairs: calling two fresh blocks clones costs a little support, missing clones would inflate it."""
 
-_UNITS = 256
+_UNITS, _CHANNELS = 256, 512
 
 _ALIKE = 4.5
 """z of one pair of heads."""
@@ -39,8 +39,10 @@ def find_clones(blocks: Sequence[UnitBlock]) -> dict[str, str]:
     first = {block.name: block.name for block in blocks}
     if len(usable) < 2:
         return first
-    parts = [[block.up] if block.gate is None else [block.gate, block.up] for block in usable]
-    table = map_by_cosine(parts, parts, units=_UNITS)
+    # Wide models are judged by fewer units and channels: any fixed choice is as valid, and a clone shows in all of them.
+    units = _UNITS if usable[0].up.shape[1] <= _CHANNELS else _UNITS // 4
+    parts = [[block.up[:, :_CHANNELS]] for block in usable]
+    table = map_by_cosine(parts, parts, units=units)
     correction = log10(comb(len(usable), 2))
     for later in range(1, len(usable)):
         for earlier in range(later):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from homolog.align.matching import unit_rows
 from homolog.checkpoint.base import Array
 
 __all__ = ["find_order"]
@@ -17,11 +18,15 @@ __all__ = ["find_order"]
 _THRESHOLD = 4.75
 """Two-sided normal p of 2e-6 for each of about a dozen statistics: a fair group fails less than once in 30,000."""
 
+_PAIRS, _CHANNELS = 1024, 512
+"""Random pairs of units that neighbours are compared with, and leading channels of the rows that are looked at."""
+
 
 def find_order(rows: Array, features: Array, rng: np.random.Generator, groups: int = 1) -> str | None:
     """Why the units of one model are not exchangeable, in words; ``None`` if nothing speaks against it.
 
-    ``rows`` (n, r) are the units' vectors and ``features`` (n, f) numbers that describe each unit, in index order. With ``groups > 1``
+    ``rows`` (n, r) are the units' vectors and ``features`` (n, f) numbers that describe each unit, in index order. Zero rows and
+    duplicates should be left out beforehand: padding stands at the end in every model that has it. With ``groups > 1``
     the n units are that many runs of equal length, each with an order of its own (value dimensions inside heads).
 
     Null: the units of every run are in uniformly random order. Rank correlations with the index are approximately normal after
@@ -60,19 +65,17 @@ def _rank_z(correlations: npt.NDArray[np.float64], length: int) -> float:
 
 def _like_neighbours(rows: Array, rng: np.random.Generator) -> str | None:
     n = len(rows)
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    unit = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    unit = unit_rows(rows[:, :_CHANNELS])
     unit = unit - unit.mean(axis=0)
-    first = rng.integers(0, n, size=2048)
-    second = (first + rng.integers(1, n, size=2048)) % n
+    first = rng.integers(0, n, size=_PAIRS)
+    second = (first + rng.integers(1, n, size=_PAIRS)) % n
     background = np.einsum("ij,ij->i", unit[first], unit[second])
     spread = float(background.std()) or 1.0
     for lag in _lags(n):
-        z = float((np.einsum("ij,ij->i", unit[:-lag], unit[lag:]).mean() - background.mean()) / spread) * np.sqrt(
-            n - lag
-        )
+        cosines = np.einsum("ij,ij->i", unit[:-lag], unit[lag:])
+        z = float((cosines.mean() - background.mean()) / spread) * np.sqrt(n - lag)
         # A handful of strongly alike pairs (duplicates) makes the mean heavy-tailed; shard repetition moves all pairs.
-        share = float((np.einsum("ij,ij->i", unit[:-lag], unit[lag:]) > background.mean() + 3 * spread).mean())
+        share = float((cosines > background.mean() + 3 * spread).mean())
         if z > 2 * _THRESHOLD and share > 0.1:
             return f"units at distance {lag} point the same way (z = {z:.1f})"
     return None

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from homolog.align.layers import BlockMap, map_by_cosine, map_by_profile
-from homolog.align.matching import normal_scores
+from homolog.align.matching import distinct_rows, normal_scores
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 from homolog.probes.bounds import log10_total
@@ -190,8 +190,10 @@ def _both_gated(pair: Pair) -> bool:
 def _order_on_both_sides(pair: Pair, a: UnitBlock, b: UnitBlock) -> str | None:
     reasons = []
     for side, block in (("A", a), ("B", b)):
+        rng = pair.rngs("order", block.name)(side)
+        kept = distinct_rows(block.up, rng)
         features = unit_profile(block, channels=block.up.shape[1], with_down=True)
-        reasons.append(find_order(block.up, features, pair.rngs("order", block.name)(side)))
+        reasons.append(find_order(block.up[kept], features[kept], rng))
         if reasons[-1] is None:
             return None
     return f"the units may not be exchangeable in either model: in A {reasons[0]}, in B {reasons[1]}"

@@ -12,7 +12,7 @@ from homolog.sketch.vocabulary import Vocabulary
 __all__ = ["Anchors", "choose_anchors"]
 
 _MOST_ANCHORS = 512
-_MOST_UNTRAINED = 512
+_MOST_UNTRAINED = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class ValueBlock:
     heads: int
     """Key/value heads of the whole layer."""
     rows: Array
-    """(heads read, head_dim, r)."""
+    """(heads read, leading dimensions read, r)."""
     flaw: str | None = None
 
 

@@ -29,6 +29,7 @@ _PRECISION = {
     "F8_E5M2": 2.0**-3,
 }
 _EXHIBIT_ROWS = 16
+_VALUE_DIMENSIONS = 32
 _EXHIBITS = {"attn.q": Space.QUERY, "attn.k": Space.KV, "attn.v": Space.KV, "attn.o": Space.RESIDUAL}
 
 
@@ -207,12 +208,20 @@ def _read_values(
         return
     stored_as_columns = view.axes[0] != Space.KV
     count = heads if plan.whole or stored_as_columns else 1
+    kept = dim if plan.whole else min(dim, _VALUE_DIMENSIONS)
     slab = slice(0, plan.slab) if stored_as_columns and plan.slab else None
-    rows = read_units(checkpoint, view, Space.KV, 0, count * dim, residual=slab)
+    rows = _read_heads(checkpoint, view, count, dim, kept, slab)
     gain = channels.get(Role("norm.attn", layer=role.layer)) if anatomy.traits.pre_norm else None
     if gain is not None:
         rows = rows * gain[: rows.shape[1]]
-    yield ValueBlock(role.layer, heads, rows.reshape(count, dim, -1), _flaw(rows, zero_of=rows))
+    yield ValueBlock(role.layer, heads, rows.reshape(count, kept, -1), _flaw(rows, zero_of=rows))
+
+
+def _read_heads(checkpoint: Checkpoint, view: View, heads: int, dim: int, kept: int, slab: slice | None) -> Array:
+    if kept == dim:
+        return read_units(checkpoint, view, Space.KV, 0, heads * dim, residual=slab)
+    wanted = [head * dim + i for head in range(heads) for i in range(kept)]
+    return read_units_at(checkpoint, view, Space.KV, wanted, residual=slab)
 
 
 def _steps(length: int, across: int) -> Iterator[tuple[int, int]]:

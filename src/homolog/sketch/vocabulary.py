@@ -30,6 +30,10 @@ _RESERVED = re.compile(
 )
 
 
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_BRACKETS = ("<", "[")
+
+
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """The tokens of a model, by id."""
@@ -148,7 +152,7 @@ def _build(
         ids[key] = index
         if single is not None and single in IMPOSSIBLE_BYTES:
             untrained[key] = "a byte that UTF-8 cannot contain"
-        elif _RESERVED.fullmatch(token):
+        elif token[:1] in _BRACKETS and _RESERVED.fullmatch(token):
             untrained[key] = "a reserved token"
         elif reachable is not None and len(token) > 1 and single is None and token not in reachable:
             untrained[key] = "no merge produces it"
@@ -160,27 +164,33 @@ def _build(
     return Vocabulary(source, ids, untrained)
 
 
-def _token_bytes(token: str, alphabet: Mapping[str, int] | None) -> tuple[bytes, int | None]:
+def _token_bytes(token: str, alphabet: Mapping[int, int] | None) -> tuple[bytes, int | None]:
     """The bytes a token stands for, and the byte if it stands for a single one that is no character by itself."""
     if alphabet is not None:
-        values = [alphabet.get(c) for c in token]
-        if all(v is not None for v in values):
-            raw = bytes(v for v in values if v is not None)
+        try:
+            raw = token.translate(alphabet).encode("latin-1")
+        except UnicodeEncodeError:
+            pass
+        else:
             return raw, raw[0] if len(raw) == 1 else None
-    fallback = re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token)
-    if fallback:
-        value = int(fallback[1], 16)
-        return bytes([value]), value
-    if _RESERVED.fullmatch(token):
-        return b"\0" + token.encode("utf-8", "surrogatepass"), None
+    if token[:1] in _BRACKETS:
+        if fallback := _BYTE.fullmatch(token):
+            value = int(fallback[1], 16)
+            return bytes([value]), value
+        if _RESERVED.fullmatch(token):
+            return b"\0" + token.encode("utf-8", "surrogatepass"), None
     return token.replace("▁", " ").encode("utf-8", "surrogatepass"), None
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """The printable stand-ins that byte-level BPE uses for bytes (GPT-2's ``bytes_to_unicode``), inverted."""
+def _byte_alphabet() -> dict[int, int]:
+    """The printable stand-ins that byte-level BPE uses for bytes (GPT-2's ``bytes_to_unicode``), inverted, for `str.translate`."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     rest = [b for b in range(256) if b not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(rest)}
+    # Characters of Latin-1 that stand for nothing must not pass for the byte of their own number.
+    return {b: _NOT_LATIN_1 for b in rest} | {256 + i: b for i, b in enumerate(rest)}
+
+
+_NOT_LATIN_1 = 0x2603
 
 
 def _mentions_byte_level(document: Mapping[str, Any]) -> bool:
