@@ -18,7 +18,8 @@ from homolog.checkpoint.base import Array
 
 __all__ = ["BlockMap", "map_by_cosine", "map_by_profile"]
 
-_UNITS = 64
+_UNITS, _CHANNELS = 64, 1024
+"""Leading units and channels that a map looks at: enough to tell blocks apart at a fraction of the cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class BlockMap:
 
 
 def map_by_cosine(a: Sequence[Sequence[Array]], b: Sequence[Sequence[Array]], *, units: int = _UNITS) -> BlockMap:
-    """Blocks by the mean absolute cosine of their components; components are truncated to the channels that both have."""
+    """Blocks by the mean absolute cosine of their components; components are truncated to the leading channels that both have."""
     parts = min(len(block) for block in (*a, *b))
-    widths = [min(block[c].shape[1] for block in (*a, *b)) for c in range(parts)]
+    widths = [min(_CHANNELS, *(block[c].shape[1] for block in (*a, *b))) for c in range(parts)]
     stacked_a = [unit_rows(np.concatenate([block[c][:units, : widths[c]] for block in a])) for c in range(parts)]
 
     def similarity(y: Sequence[Array]) -> Array:
