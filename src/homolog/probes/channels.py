@@ -101,7 +101,9 @@ def probe_channel_profiles(pair: Pair, layers: Mapping[int, int], shared_table: 
     x, y = channel_profile(pair.a, roles_a), channel_profile(pair.b, roles_b)
     if reason := _order_on_both_sides(pair, "channel profiles", x, y):
         return Finding.missing(name, NULL, reason, tests=1)
-    test = profile_test(x, y, same_axis=len(x) == len(y), rngs=pair.rngs(name))
+    same_axis = len(x) == len(y)
+    kept = slice(0, _MOST_CHANNELS if same_axis else None)
+    test = profile_test(x[kept], y[kept], same_axis=same_axis, rngs=pair.rngs(name))
     if test is None:
         return Finding.missing(name, NULL, "no feature varies over the channels", tests=1)
     return Finding.conclude(name, NULL, 1, [group_of("residual stream", test)])
