@@ -284,6 +284,36 @@ def test_shapes_that_contradict_each_other_are_not_this_family() -> None:
     assert "has shape 24, where its role has the axes ffn × residual" in reason
 
 
+def test_a_fused_tensor_that_cannot_be_cut_is_not_this_family() -> None:
+    name = next(name for name in SCEPTR.tensors if name.endswith("layers.1.self_attn.in_proj_weight"))
+    reason = resolve(of_shapes({**SCEPTR.tensors, name: [47, 16]})).reason
+    assert reason is not None
+    assert "has shape 47×16, where axis 0 holds 3 equal parts" in reason
+
+
+def test_pruned_heads_are_not_counted() -> None:
+    bert = case("bert", "base")
+    shapes = dict(bert.tensors)
+    for part, shape in {
+        "self.query": [8, 16],
+        "self.key": [8, 16],
+        "self.value": [8, 16],
+        "output.dense": [16, 8],
+    }.items():
+        shapes[f"encoder.layer.2.attention.{part}.weight"] = shape
+        shapes[f"encoder.layer.2.attention.{part}.bias"] = shape[:1]
+    anatomy = resolve(of_shapes(shapes, bert.config))
+    assert anatomy.architecture == "bert"
+    assert (anatomy.dims.heads, anatomy.dims.head_dim) == (0, 0)
+    assert "the number of query dimensions differs by layer: from 8 to 16" in anatomy.notes
+
+
+def test_an_unembedding_of_another_length_is_noted() -> None:
+    anatomy = resolve(of_shapes({**LLAMA.tensors, "lm_head.weight": [48, 16]}, LLAMA.config))
+    assert anatomy.dims.vocab == 40
+    assert "the unembedding has 48 tokens, the embedding 40" in anatomy.notes
+
+
 def test_packed_weights_are_not_read_as_numbers() -> None:
     checkpoint = of_shapes(LLAMA.tensors, LLAMA.config)
     checkpoint.arrays["model.layers.0.mlp.up_proj.weight"] = checkpoint.arrays[
@@ -305,6 +335,7 @@ def test_packed_weights_are_not_read_as_numbers() -> None:
         (LLAMA, {"num_attention_heads": 3}, "num_attention_heads", "3", "a divisor of 16"),
         (LLAMA, {"num_key_value_heads": 4}, "num_key_value_heads", "4", "2, as the tensors have it"),
         (LLAMA, {"head_dim": 8}, "num_attention_heads", "4", "2, as the tensors have it"),
+        (LLAMA, {"head_dim": 3}, "head_dim", "3", "a whole number of heads of 3 in 16 and 8 dimensions"),
         (LLAMA, {"hidden_size": "16"}, "hidden_size", "16", "a number"),
         (LLAMA, {"hidden_size": True}, "hidden_size", "True", "a number"),
         (LLAMA, {"hidden_size": -16}, "hidden_size", "-16", "a number"),

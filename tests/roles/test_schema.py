@@ -8,7 +8,7 @@ import pytest
 
 from homolog.errors import UsageError
 from homolog.roles import schema
-from homolog.roles.architecture import load_architectures
+from homolog.roles.architecture import load_architectures, parse_architectures
 from homolog.roles.role import Space
 from homolog.roles.schema import KINDS, parse_architecture
 
@@ -172,3 +172,19 @@ def test_the_documented_family_is_one() -> None:
     family = parse_architecture("tiny.toml", text, {})
     assert family is not None
     assert (family.id, len(family.rules), len(family.ignores)) == ("tiny", 3, 1)
+
+
+def test_families_may_extend_each_other_in_any_order() -> None:
+    child = 'title = "x"\nsource = "x"\npreference = 2\n'
+    texts = {
+        "a.toml": f'id = "a"\nextends = "b"\n{child}',
+        "b.toml": f'id = "b"\nextends = "tiny"\n{child}',
+        "tiny.toml": FAMILY,
+    }
+    assert [family.id for family in parse_architectures(texts)] == ["a", "b", "tiny"]
+    with pytest.raises(
+        UsageError, match=r"a\.toml: at extends: found a family that no file defines, expected one of none"
+    ):
+        parse_architectures({"a.toml": texts["a.toml"], "b.toml": texts["b.toml"]})
+    with pytest.raises(UsageError, match=r"z\.toml: at id: found 'tiny' a second time"):
+        parse_architectures({"tiny.toml": FAMILY, "z.toml": FAMILY})

@@ -6,6 +6,7 @@ file; docs/adding-a-family.md explains the keys.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -13,14 +14,20 @@ from homolog.errors import UsageError
 from homolog.roles.rules import Architecture
 from homolog.roles.schema import parse_architecture
 
-__all__ = ["load_architectures"]
+__all__ = ["load_architectures", "parse_architectures"]
 
 
 @cache
 def load_architectures() -> tuple[Architecture, ...]:
     """All families of the package, sorted by id. Raises `UsageError` where a file does not follow the schema."""
     folder = files("homolog.roles") / "architectures"
-    texts = {entry.name: entry.read_text("utf-8") for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    return parse_architectures(
+        {entry.name: entry.read_text("utf-8") for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    )
+
+
+def parse_architectures(texts: Mapping[str, str]) -> tuple[Architecture, ...]:
+    """The families of some files, given by name, sorted by id; one may extend another, in any order."""
     done: dict[str, Architecture] = {}
     waiting = sorted(texts)
     while waiting:
@@ -29,11 +36,12 @@ def load_architectures() -> tuple[Architecture, ...]:
             family = parse_architecture(name, texts[name], done)
             if family is None:
                 later.append(name)
+            elif family.id in done:
+                raise UsageError(f"{name}: at id: found {family.id!r} a second time, expected an id of its own")
             else:
                 done[family.id] = family
         if len(later) == len(waiting):
-            raise UsageError(
-                f"{later[0]}: at extends: found a family that no file defines, expected one of {sorted(done)}"
-            )
+            known = ", ".join(sorted(done)) or "none"
+            raise UsageError(f"{later[0]}: at extends: found a family that no file defines, expected one of {known}")
         waiting = later
     return tuple(done[key] for key in sorted(done))

@@ -54,10 +54,6 @@ class Inspection:
         """The family's id, ``unknown`` if no family fits."""
         return self.anatomy.architecture
 
-    def role_counts(self) -> dict[str, int]:
-        """How many tensors there are of each kind of role, for a summary."""
-        return dict(Counter(f"{role.kind} {role.part}" for role in self.anatomy.views))
-
     def to_json(self) -> dict[str, Any]:
         """Plain data, the same for the same checkpoint."""
         anatomy = self.anatomy

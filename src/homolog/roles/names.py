@@ -114,10 +114,6 @@ class NameTable:
             self._before[anchor] = prefixes
         return prefixes[:most]
 
-    def key_below(self, name: str, prefix: str) -> Key:
-        """The key of one name below a prefix that it starts with."""
-        return _generalise(self._split[name][prefix.count(".") :])[0]
-
     def below(self, prefix: str) -> dict[Key, list[tuple[str, tuple[int, ...]]]]:
         """Names that start with ``prefix``, grouped by key, each with the numbers in its holes."""
         groups = self._below.get(prefix)

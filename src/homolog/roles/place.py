@@ -62,9 +62,7 @@ def best_place(family: Architecture, table: NameTable) -> Place | None:
         in_body = sum(len(groups[key]) for key in groups.keys() & body_keys.keys())
         for top in _tops(family, body):
             above = table.below(top)
-            names = [name for key in above.keys() & top_keys.keys() for name, _ in above[key]]
-            twice = sum(name.startswith(body) and table.key_below(name, body) in body_keys for name in names)
-            known = in_body + len(names) - twice
+            known = in_body + sum(len(above[key]) for key in above.keys() & top_keys.keys())
             if best is None or known > best.known:
                 best = Place(family, body, top, known, layers * needed)
     return best
