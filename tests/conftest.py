@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import settings
 
 from homolog.demo.catalogue import read_catalogue
 from homolog.demo.fetch import default_cache, fetch
+
+# as the command line has it; read when numpy is loaded, which is after this file
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 settings.register_profile("homolog", deadline=None, print_blob=True)
 settings.load_profile("homolog")

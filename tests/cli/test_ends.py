@@ -36,6 +36,19 @@ def test_help_waits_for_nothing_heavy() -> None:
     assert not {"numpy", "scipy", "altair", "jinja2", "rich.console", "ml_dtypes", "platformdirs"} & set(loaded)
 
 
+def test_linear_algebra_runs_in_one_thread_unless_told() -> None:
+    code = (
+        "import os, homolog.cli, homolog.cli.app as app\n"
+        "app.run = lambda: print(os.environ['OPENBLAS_NUM_THREADS'], os.environ['OMP_NUM_THREADS']) or 0\n"
+        "homolog.cli.main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    for more, expected in ({}, "1 1\n"), ({"OMP_NUM_THREADS": "3"}, "1 3\n"):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, check=True)
+        assert done.stdout == expected
+
+
 @pytest.mark.parametrize(
     "arguments", [["frobnicate"], ["compare", "a"], ["compare", "a", "b", "--units", "x"], ["inspect", "--no"]]
 )

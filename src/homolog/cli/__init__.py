@@ -11,6 +11,7 @@ from homolog.errors import HomologError
 __all__ = ["main"]
 
 _USAGE, _INTERNAL, _INTERRUPTED, _PIPE_CLOSED = 2, 101, 130, 141
+_THREAD_COUNTS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def main() -> int:
@@ -18,6 +19,10 @@ def main() -> int:
 
     0 nothing found · 1 a relation found · 2 usage or input error · 3 inconclusive · 101 internal error.
     """
+    # The matrices are small: more threads of BLAS take longer (ten times on a busy machine), and their number shows in the last bits.
+    # It is read when numpy is loaded, so this comes first.
+    for name in _THREAD_COUNTS:
+        os.environ.setdefault(name, "1")
     try:
         # deferred, so that an interrupt during the imports ends as quietly as any other
         from homolog.cli.app import run
