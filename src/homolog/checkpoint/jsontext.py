@@ -12,17 +12,21 @@ from typing import Any
 
 from homolog.errors import MalformedCheckpoint
 
-__all__ = ["Scanner", "parse_small_json"]
+__all__ = ["NUMBER", "STRING", "Scanner", "parse_small_json"]
+
+STRING = rb'"([^"\\\x00-\x1f]*+(?:\\["\\/bfnrtu][^"\\\x00-\x1f]*+)*+)"'
+"""Pattern of a string, its text in a group."""
+NUMBER = rb"(?:0|[1-9][0-9]{0,18})(?![0-9.eE])"
+"""Pattern of a whole number without sign, fraction or exponent, below 10^19."""
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\["\\/bfnrtu][^"\\\x00-\x1f]*+)*+"')
-_INTEGER = re.compile(rb"(?:0|[1-9][0-9]{0,18})(?![0-9.eE])")
-_SCALAR = re.compile(rb"-?[0-9][-+0-9.eE]*+|true|false|null")
+_KEY = re.compile(rb"[ \t\r\n]*+" + STRING + rb"[ \t\r\n]*+:[ \t\r\n]*+")
+_TOKEN = re.compile(rb"[ \t\r\n]*+(?:" + STRING + rb"|([\[{])|([\]}])|-?[0-9][-+0-9.eE]*+|true|false|null|[:,])")
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|[\]}]', re.DOTALL)
 
 _DEEPEST = 64
 _MOST_PARTS = 500_000
-_LONGEST_STRING = 4096
+_MOST_SKIPPED = 20_000
 _LARGEST_SMALL = 10 << 20
 
 
@@ -38,12 +42,19 @@ class Scanner:
 
     def fail(self, found: str, expected: str) -> MalformedCheckpoint:
         """The error for what stands here."""
-        return MalformedCheckpoint(
-            self._path, at=f"{self._at}, byte {self._origin + self.place}", found=found, expected=expected
-        )
+        at = f"{self._at}, byte {self._origin + self.place}"
+        return MalformedCheckpoint(self._path, at=at, found=found, expected=expected)
+
+    def take(self, pattern: re.Pattern[bytes], expected: str) -> re.Match[bytes]:
+        """Take what the pattern matches."""
+        match = pattern.match(self._text, self.place)
+        if match is None:
+            raise self.fail(self._glimpse(), expected)
+        self.place = match.end()
+        return match
 
     def accept(self, mark: bytes) -> bool:
-        """Take one punctuation mark if it is next."""
+        """Take one punctuation mark if it is next, white space before it."""
         place = self._skip_space()
         if self._text[place : place + 1] != mark:
             return False
@@ -55,87 +66,38 @@ class Scanner:
         if not self.accept(mark):
             raise self.fail(self._glimpse(), f"{mark.decode()!r} {after}")
 
-    def string(self, what: str, longest: int = _LONGEST_STRING) -> str:
-        """Take one string of bounded length."""
-        self._skip_space()
-        match = _STRING.match(self._text, self.place)
-        if match is None:
-            raise self.fail(self._glimpse(), f"a string: {what}")
-        if match.end() - match.start() > longest + 2:
-            raise self.fail(
-                f"a string of {match.end() - match.start() - 2} bytes", f"{what} of at most {longest} bytes"
-            )
-        token = match.group()
+    def key(self, what: str, longest: int) -> str:
+        """Take one key and its colon."""
+        return self.decode(self.take(_KEY, f"a string, {what}, and ':'")[1], what, longest)
+
+    def decode(self, raw: bytes, what: str, longest: int) -> str:
+        """The text of a string whose inside is ``raw``."""
+        if len(raw) > longest:
+            raise self.fail(f"a string of {len(raw)} bytes", f"{what} of at most {longest} bytes")
         try:
-            text = json.loads(token) if b"\\" in token else token[1:-1].decode()
+            text = str(json.loads(b'"%s"' % raw)) if b"\\" in raw else raw.decode()
             text.encode()
         except ValueError as error:
             raise self.fail(f"bytes that are not text ({error.__class__.__name__})", f"{what} in UTF-8") from error
-        self.place = match.end()
-        return str(text)
-
-    def integer(self, what: str) -> int:
-        """Take one plain whole number, without sign, fraction or exponent, below 10^19."""
-        self._skip_space()
-        match = _INTEGER.match(self._text, self.place)
-        if match is None:
-            raise self.fail(self._glimpse(), f"{what}: a whole number of at most 19 digits")
-        self.place = match.end()
-        return int(match.group())
-
-    def integers(self, what: str, most: int) -> tuple[int, ...]:
-        """Take one list of at most ``most`` whole numbers."""
-        self.expect(b"[", f"before {what}")
-        numbers: list[int] = []
-        while not self.accept(b"]"):
-            if numbers:
-                self.expect(b",", f"or ']' in {what}")
-            if len(numbers) == most:
-                raise self.fail(f"more than {most} numbers", f"{what} of at most {most}")
-            numbers.append(self.integer(what))
-        return tuple(numbers)
+        return text
 
     def skip_value(self, what: str) -> None:
-        """Pass over one value of any kind, at most a few dozen levels deep."""
+        """Pass over one small value of any kind; brackets must pair, the rest need not be JSON to the letter."""
         closers: list[bytes] = []
-        while True:
-            opened = b"}" if self.accept(b"{") else b"]" if self.accept(b"[") else b""
-            if opened:
-                closers.append(opened)
-                if len(closers) > _DEEPEST:
-                    raise self.fail(f"more than {_DEEPEST} levels of nesting", what)
-            else:
-                self._skip_scalar(what)
-            while closers and self.accept(closers[-1]):
-                closers.pop()
-                opened = b""
+        for _ in range(_MOST_SKIPPED):
+            token = self.take(_TOKEN, what)
+            if token[2]:
+                closers.append(b"]" if token[2] == b"[" else b"}")
+            elif token[3] and (not closers or closers.pop() != token[3]):
+                raise self.fail(f"an unpaired {token[3].decode()!r}", what)
             if not closers:
                 return
-            if not opened:
-                self.expect(b",", f"or {closers[-1].decode()!r} in {what}")
-            if closers[-1] == b"}":
-                self.skip_string(what)
-                self.expect(b":", f"after a key in {what}")
-
-    def skip_string(self, what: str) -> None:
-        """Pass over one string of any length."""
-        self._skip_space()
-        match = _STRING.match(self._text, self.place)
-        if match is None:
-            raise self.fail(self._glimpse(), f"a string: {what}")
-        self.place = match.end()
+        raise self.fail(f"more than {_MOST_SKIPPED} values", what)
 
     def finish(self) -> None:
         """Nothing but white space may follow."""
         if self._skip_space() != len(self._text):
             raise self.fail(self._glimpse(), "the end of the text")
-
-    def _skip_scalar(self, what: str) -> None:
-        place = self._skip_space()
-        match = _STRING.match(self._text, place) or _SCALAR.match(self._text, place)
-        if match is None:
-            raise self.fail(self._glimpse(), f"a value: {what}")
-        self.place = match.end()
 
     def _skip_space(self) -> int:
         match = _SPACE.match(self._text, self.place)
@@ -144,7 +106,7 @@ class Scanner:
         return self.place
 
     def _glimpse(self) -> str:
-        rest = self._text[self.place : self.place + 24]
+        rest = self._text[self.place : self.place + 32]
         return ascii(rest.decode("ascii", "backslashreplace")) if rest else "the end"
 
 

@@ -6,12 +6,13 @@ honest file meets: 200,000 tensors a file, names of 1,000 bytes, 32 axes.
 
 from __future__ import annotations
 
+import re
 from math import prod
 
 from homolog.checkpoint.base import TensorInfo
 from homolog.checkpoint.dtypes import DTYPES
 from homolog.checkpoint.extent import MOST_AXES, MOST_NUMBERS, Extent, row_major
-from homolog.checkpoint.jsontext import Scanner
+from homolog.checkpoint.jsontext import NUMBER, STRING, Scanner
 from homolog.checkpoint.source import Source
 from homolog.errors import MalformedCheckpoint, UnsupportedFormat
 
@@ -19,7 +20,27 @@ __all__ = ["read_safetensors"]
 
 _LONGEST_HEADER = 100_000_000
 _LONGEST_NAME = 1000
-_MOST_TENSORS = 200_000
+_MOST_TENSORS = 100_000
+_SPACE = rb"[ \t\r\n]*+"
+_LIST = rb"\[(" + _SPACE + rb"(?:" + NUMBER + _SPACE + rb"(?:," + _SPACE + NUMBER + _SPACE + rb"){0,63}+)?+)\]"
+_PAIR = STRING + _SPACE + b":" + _SPACE + STRING + _SPACE
+_METADATA = re.compile(rb"\{" + _SPACE + b"(?:" + _PAIR + b"(?:," + _SPACE + _PAIR + rb")*+)?+\}" + _SPACE + b"([,}])")
+_COLON = rb'"' + _SPACE + b":" + _SPACE
+_FIELD = (
+    rb'"(?:dtype'
+    + _COLON
+    + rb'"([^"\\\x00-\x1f]{0,64})"|shape'
+    + _COLON
+    + _LIST
+    + b"|data_offsets"
+    + _COLON
+    + _LIST
+    + b")"
+    + _SPACE
+)
+# The three fields in any order: nine groups, of which each field must fill one.
+_ENTRY = re.compile(rb"\{" + _SPACE + (_FIELD + b"," + _SPACE) * 2 + _FIELD + rb"\}" + _SPACE + b"([,}])")
+_ENTRY_EXPECTED = "{dtype, shape, data_offsets}, each once and whole numbers of at most 19 digits, then ',' or '}'"
 
 
 def read_safetensors(source: Source) -> dict[str, Extent]:
@@ -56,60 +77,29 @@ class _Header:
         metadata = False
         if not scanner.accept(b"{") or scanner.place != 1:
             raise scanner.fail("no '{'", "a JSON object that starts right after the length")
-        if not scanner.accept(b"}"):
-            while True:
-                name = scanner.string("a tensor's name", _LONGEST_NAME)
-                if name in extents or (metadata and name == "__metadata__"):
-                    raise scanner.fail(f"the name {name!r} twice", "each name once")
-                scanner.expect(b":", "after a name")
-                if name == "__metadata__":
-                    metadata = True
-                    self._skip_metadata()
-                elif len(extents) == _MOST_TENSORS:
-                    raise scanner.fail(f"more than {_MOST_TENSORS} tensors", "fewer")
-                else:
-                    extents[name] = self._tensor(name)
-                if scanner.accept(b"}"):
-                    break
-                scanner.expect(b",", "or '}' after an entry")
+        more = not scanner.accept(b"}")
+        while more:
+            name = scanner.key("a tensor's name", _LONGEST_NAME)
+            if name in extents or (metadata and name == "__metadata__"):
+                raise scanner.fail(f"the name {name!r} twice", "each name once")
+            if name == "__metadata__":
+                metadata = True
+                more = scanner.take(_METADATA, "__metadata__: an object of strings, then ',' or '}'")[5] == b","
+            elif len(extents) == _MOST_TENSORS:
+                raise scanner.fail(f"more than {_MOST_TENSORS} tensors", "fewer")
+            else:
+                match = scanner.take(_ENTRY, _ENTRY_EXPECTED)
+                extents[name] = self._place(name, *self._fields(match))
+                more = match[10] == b","
         scanner.finish()
         return extents
 
-    def _skip_metadata(self) -> None:
-        scanner = self._scanner
-        scanner.expect(b"{", "to open __metadata__")
-        first = True
-        while not scanner.accept(b"}"):
-            if not first:
-                scanner.expect(b",", "or '}' in __metadata__")
-            first = False
-            scanner.skip_string("a key of __metadata__")
-            scanner.expect(b":", "after a key of __metadata__")
-            scanner.skip_string("a value of __metadata__")
-
-    def _tensor(self, name: str) -> Extent:
-        scanner = self._scanner
-        kind: str | None = None
-        shape: tuple[int, ...] | None = None
-        offsets: tuple[int, ...] | None = None
-        scanner.expect(b"{", "to open a tensor's entry")
-        for place in range(3):
-            if place:
-                scanner.expect(b",", f"before the next field of {name!r}")
-            field = scanner.string("dtype, shape or data_offsets")
-            scanner.expect(b":", "after a field's name")
-            if field == "dtype" and kind is None:
-                kind = scanner.string("a kind of numbers")
-            elif field == "shape" and shape is None:
-                shape = scanner.integers(f"the shape of {name!r}", MOST_AXES)
-            elif field == "data_offsets" and offsets is None:
-                offsets = scanner.integers(f"the offsets of {name!r}", 2)
-            else:
-                raise scanner.fail(f"the field {field!r}", "each of dtype, shape and data_offsets once")
-        scanner.expect(b"}", f"to close the entry of {name!r}")
-        if kind is None or shape is None or offsets is None:
-            raise scanner.fail("a field missing", "dtype, shape and data_offsets")
-        return self._place(name, kind, shape, offsets)
+    def _fields(self, match: re.Match[bytes]) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+        groups = match.groups()
+        kind, shape, offsets = ([given for given in groups[field:9:3] if given is not None] for field in range(3))
+        if not (len(kind) == len(shape) == len(offsets) == 1):
+            raise self._scanner.fail("a field twice", _ENTRY_EXPECTED)
+        return kind[0].decode("ascii", "backslashreplace"), _whole_numbers(shape[0]), _whole_numbers(offsets[0])
 
     def _place(self, name: str, kind: str, shape: tuple[int, ...], offsets: tuple[int, ...]) -> Extent:
         at, path = f"tensor {name}", self._source.path
@@ -120,8 +110,10 @@ class _Header:
         dtype = DTYPES.get(kind)
         if dtype is None:
             raise UnsupportedFormat(path, at=at, found=f"dtype {kind!r}", expected=f"one of {', '.join(DTYPES)}")
-        if prod(max(1, length) for length in shape) > MOST_NUMBERS:
-            raise MalformedCheckpoint(path, at=at, found=f"shape {list(shape)}", expected="at most 2^48 numbers")
+        if len(shape) > MOST_AXES or prod([length or 1 for length in shape]) > MOST_NUMBERS:
+            raise MalformedCheckpoint(
+                path, at=at, found=f"shape {list(shape)}", expected=f"at most {MOST_AXES} axes, 2^48 numbers"
+            )
         start, stop = offsets
         nbytes, spare = divmod(prod(shape) * dtype.bits, 8)
         if spare or stop - start != nbytes:
@@ -129,6 +121,10 @@ class _Header:
             raise MalformedCheckpoint(path, at=at, found=f"{stop - start} bytes", expected=needed)
         info = TensorInfo(name, shape, kind, nbytes)
         return Extent(info, dtype, self._source, self._data_start + start, row_major(shape))
+
+
+def _whole_numbers(raw: bytes) -> tuple[int, ...]:
+    return tuple([int(number) for number in raw.split(b",")]) if raw.strip() else ()
 
 
 def _check_cover(source: Source, extents: dict[str, Extent], data_start: int) -> None:

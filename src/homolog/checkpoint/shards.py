@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from homolog.checkpoint.extent import Extent
-from homolog.checkpoint.jsontext import Scanner
+from homolog.checkpoint.jsontext import STRING, Scanner
 from homolog.checkpoint.source import Source
 from homolog.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint
 
 __all__ = ["check_inside", "count_shards", "group_shards", "join_shards", "read_index"]
 
 _LARGEST_INDEX = 64 << 20
-_MOST_ENTRIES = 500_000
+_MOST_ENTRIES = 300_000
+_LONGEST_NAME = 1000
 _MOST_SHARDS = 2000
+_ENTRY = re.compile(rb"[ \t\r\n]*+" + STRING + rb"[ \t\r\n]*+:[ \t\r\n]*+" + STRING + rb"[ \t\r\n]*+([,}])")
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.\w+)")
 
 
@@ -28,20 +30,19 @@ def read_index(source: Source) -> dict[str, str]:
         found = f"{source.size} bytes"
         raise MalformedCheckpoint(source.path, at="index", found=found, expected=f"at most {_LARGEST_INDEX} bytes")
     scanner = Scanner(source.read(0, source.size), source.path, "index")
-    weight_map: dict[str, str] | None = None
+    weight_map: dict[str, str] = {}
     scanner.expect(b"{", "to open the index")
-    if not scanner.accept(b"}"):
-        while True:
-            key = scanner.string("a key of the index")
-            scanner.expect(b":", "after a key")
-            if key != "weight_map":
-                scanner.skip_value(f"the value of {key!r}")
-            elif weight_map is None:
-                weight_map = _read_weight_map(scanner, source.path)
-            else:
-                raise scanner.fail("a second weight_map", "one")
-            if scanner.accept(b"}"):
-                break
+    more = not scanner.accept(b"}")
+    while more:
+        key = scanner.key("a key of the index", _LONGEST_NAME)
+        if key != "weight_map":
+            scanner.skip_value(f"the value of {key!r}, of a few thousand values at most")
+        elif weight_map:
+            raise scanner.fail("a second weight_map", "one")
+        else:
+            weight_map = _read_weight_map(scanner, source.path)
+        more = not scanner.accept(b"}")
+        if more:
             scanner.expect(b",", "or '}' after a value")
     scanner.finish()
     if not weight_map:
@@ -53,25 +54,25 @@ def read_index(source: Source) -> dict[str, str]:
 
 def _read_weight_map(scanner: Scanner, path: Path) -> dict[str, str]:
     weight_map: dict[str, str] = {}
-    files: dict[str, str] = {}
+    files: dict[bytes, str] = {}
     scanner.expect(b"{", "to open the weight_map")
-    while not scanner.accept(b"}"):
-        if weight_map:
-            scanner.expect(b",", "or '}' in the weight_map")
-        name = scanner.string("a tensor's name")
-        scanner.expect(b":", "after a tensor's name")
-        file = scanner.string("a file's name")
+    closed = scanner.accept(b"}")
+    while not closed:
+        match = scanner.take(_ENTRY, "a tensor's name and a file's name")
+        name, file = scanner.decode(match[1], "a tensor's name", _LONGEST_NAME), files.get(match[2])
         if name in weight_map or len(weight_map) == _MOST_ENTRIES:
             raise scanner.fail(f"the tensor {name!r} twice, or too many", f"each tensor once, at most {_MOST_ENTRIES}")
-        if file not in files:
+        if file is None:
+            file = scanner.decode(match[2], "a file's name", _LONGEST_NAME)
             if file in ("", ".", "..") or not file.isprintable() or re.search(r"[/\\:]", file):
                 raise UnsafeCheckpoint(
                     path, at=f"weight_map of {name}", found=f"the file {file!r}", expected="a plain file name"
                 )
             if len(files) == _MOST_SHARDS:
                 raise scanner.fail(f"more than {_MOST_SHARDS} files", "fewer")
-            files[file] = file
-        weight_map[name] = files[file]
+            files[match[2]] = file
+        weight_map[name] = file
+        closed = match[3] == b"}"
     return weight_map
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from homolog.checkpoint.source import Source
 from homolog.errors import MalformedCheckpoint
 
-__all__ = ["Feed"]
+__all__ = ["MOST_OPCODES", "Feed"]
+
+MOST_OPCODES = 500_000
+"""In all pickles of one file together; a tensor takes about 30."""
 
 _LONGEST_LINE = 1000
 _CHUNK = 1 << 16
@@ -16,6 +19,7 @@ class Feed:
 
     def __init__(self, source: Source, start: int, limit: int) -> None:
         self.source = source
+        self.opcodes_left = MOST_OPCODES
         self._end = min(start + limit, source.size)
         self._buffer = b""
         self._base = start

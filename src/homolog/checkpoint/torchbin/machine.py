@@ -10,13 +10,12 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from homolog.checkpoint.torchbin.feed import Feed
+from homolog.checkpoint.torchbin.feed import MOST_OPCODES, Feed
 from homolog.checkpoint.torchbin.objects import GLOBALS, Global, Misuse, Opaque, Storage, call_global, load_persistent
 from homolog.errors import MalformedCheckpoint, UnsafeCheckpoint
 
 __all__ = ["Pickled", "run_pickle"]
 
-_MOST_OPCODES = 1_000_000
 _MOST_MARKS = 1000
 _LONGEST_STRING = 1 << 20
 _LONGEST_INTEGER = 16
@@ -43,11 +42,12 @@ def run_pickle(feed: Feed) -> Pickled:
     ``MalformedCheckpoint`` for everything that torch does not write.
     """
     machine = _Machine(feed)
-    for _ in range(_MOST_OPCODES):
+    for used in range(1, feed.opcodes_left + 1):
         start = feed.position
         code = feed.take(1)[0]
         try:
             if code == _STOP:
+                feed.opcodes_left -= used
                 return Pickled(machine.finish(), machine.storages)
             step = _STEPS.get(code)
             if step is None:
@@ -62,7 +62,7 @@ def run_pickle(feed: Feed) -> Pickled:
             raise MalformedCheckpoint(
                 feed.source.path, at=f"pickle, byte {start}", found=str(error), expected=expected
             ) from error
-    raise feed.malformed(f"more than {_MOST_OPCODES} opcodes", "the pickle of a state dict")
+    raise feed.malformed(f"more than {MOST_OPCODES} opcodes", "the pickle of a state dict")
 
 
 class _Forbidden(Exception):  # noqa: N818  (turned into UnsafeCheckpoint by run_pickle)
