@@ -12,7 +12,8 @@ STYLE = (files("homolog.report") / "templates" / "style.css").read_text(encoding
 
 def palette(scheme: str) -> dict[str, str]:
     light, dark = (
-        dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", block)) for block in STYLE.split("@media screen", 1)
+        dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", block))
+        for block in STYLE.split("@media screen and (prefers-color-scheme", 1)
     )
     return light if scheme == "light" else light | dark
 
