@@ -251,7 +251,7 @@ def _record(name: str, model: Checkpoint, anatomy: Anatomy) -> ModelRecord:
         dtypes=dict(sorted(dtypes.items())),
         files=tuple({"name": path.name, "bytes": path.stat().st_size} for path in model.files),
         read_bytes=model.meter.bytes,
-        of_bytes=model.nbytes,
+        of_bytes=sum(path.stat().st_size for path in model.files),
         requests=model.meter.requests,
         notes=(*model.notes, *anatomy.notes),
     )
