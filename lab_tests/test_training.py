@@ -74,6 +74,23 @@ def test_a_killed_run_ends_in_the_same_bytes(tmp_path: Path, corpus: Corpus, mon
     assert not (tmp_path / "killed" / "state.pt").exists()
 
 
+def test_a_state_of_another_run_is_not_taken_up(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY", 5)
+    shape, start = SHAPES["llama"], initialise(SHAPES["llama"], seed=1)
+    other = replace(PLAN, order=2)
+    whole, _ = train(shape, start, other, corpus, work=tmp_path / "whole")
+
+    def kill(step: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(shape, start, PLAN, corpus, work=tmp_path / "killed", progress=kill)
+    after, _ = train(shape, start, other, corpus, work=tmp_path / "killed")
+    assert all(np.array_equal(whole[name], after[name]) for name in whole)
+
+
 def test_frozen_tensors_stay(tmp_path: Path, corpus: Corpus) -> None:
     shape, start = SHAPES["llama"], initialise(SHAPES["llama"], seed=1)
     frozen = frozenset(name for name in start if "layers.0" in name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -79,12 +80,13 @@ def train(
     optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=schedule.lr, betas=(0.9, 0.95), fused=True)
     start, losses = 0, []
     state = work / "state.pt"
-    if state.exists():
-        found = torch.load(state, weights_only=True)
+    run = _identify(shape, weights, schedule)
+    found = torch.load(state, weights_only=True) if state.exists() else {}
+    if found.get("run") == run:
         for name, value in found["tensors"].items():
             tensors[name].data.copy_(value)
         optimiser.load_state_dict(found["optimiser"])
-        start, losses = found["step"], found["losses"]
+        start, losses = len(found["losses"]), found["losses"]
     windows = draw_windows(corpus, schedule).reshape(schedule.steps, schedule.batch, -1)
     for step in range(start, schedule.steps):
         for group in optimiser.param_groups:
@@ -101,7 +103,7 @@ def train(
             kept: dict[str, Any] = {**_to_numpy(tensors)}
             np.savez(work / f"step-{done:06d}.npz", **kept)
         if done % SAVE_EVERY == 0 and done < schedule.steps:
-            _save_state(state, tensors, optimiser, done, losses)
+            _save_state(state, run, tensors, optimiser, losses)
             progress(done, sum(losses[-100:]) / 100)
     state.unlink(missing_ok=True)
     return _to_numpy(tensors), _smooth(losses)
@@ -125,12 +127,20 @@ def _to_numpy(tensors: dict[str, torch.Tensor]) -> Weights:
     return {name: tensor.detach().numpy().copy() for name, tensor in tensors.items()}
 
 
+def _identify(shape: Shape, weights: Weights, schedule: Schedule) -> str:
+    """What a kept state belongs to: another shape, start or schedule means another run."""
+    sha = hashlib.sha256(f"{shape}{schedule}".encode())
+    for name in sorted(weights):
+        sha.update(weights[name].tobytes())
+    return sha.hexdigest()
+
+
 def _save_state(
-    path: Path, tensors: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer, step: int, losses: list[float]
+    path: Path, run: str, tensors: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer, losses: list[float]
 ) -> None:
     partial = path.with_suffix(".part")
     kept = {name: tensor.detach() for name, tensor in tensors.items()}
-    torch.save({"tensors": kept, "optimiser": optimiser.state_dict(), "step": step, "losses": losses}, partial)
+    torch.save({"run": run, "tensors": kept, "optimiser": optimiser.state_dict(), "losses": losses}, partial)
     partial.replace(path)
 
 
