@@ -90,7 +90,7 @@ class Archive:
         for reach in (_END_RECORD, _END_RECORD + 65535):
             tail_start = max(0, size - reach - _LOCATOR_RECORD)
             tail = self._source.read(tail_start, size - tail_start)
-            place = tail.rfind(_END, 0, len(tail) - _END_RECORD + len(_END))
+            place = tail.rfind(_END, 0, max(0, len(tail) - _END_RECORD + len(_END)))
             if place >= 0:
                 break
         else:
