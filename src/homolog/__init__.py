@@ -10,14 +10,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from homolog.version import __version__
+
 if TYPE_CHECKING:
     from homolog.checkpoint.open import open_checkpoint
     from homolog.compare import compare
     from homolog.comparison import Comparison
 
-__all__ = ["Comparison", "compare", "open_checkpoint"]
-
-__version__ = "0.1.0"
+__all__ = ["Comparison", "__version__", "compare", "open_checkpoint"]
 
 _HOMES = {
     "Comparison": "homolog.comparison",

@@ -22,7 +22,7 @@ from homolog.derivation.operations import find_direction, read_operations
 from homolog.errors import UsageError
 from homolog.probes.channels import find_shared_table, probe_channel_profiles, probe_columns
 from homolog.probes.clones import find_clones
-from homolog.probes.exhibits import gain_cosines, std_curves
+from homolog.probes.exhibits import background, gain_cosines, std_curves
 from homolog.probes.experts import probe_experts
 from homolog.probes.ffn import probe_aligned_rows, probe_profiles, probe_rows, usable_blocks
 from homolog.probes.finding import Finding
@@ -225,7 +225,10 @@ def _layer_matrix(examined: _Examined) -> dict[str, Any]:
 
 
 def _exhibits(pair: Pair, layers: Mapping[int, int]) -> dict[str, Any]:
-    return {"std_curves": std_curves(pair), "norm_gains": {"cosine": gain_cosines(pair, layers)}}
+    return {
+        "std_curves": {**std_curves(pair), "background": background("std_curves")},
+        "norm_gains": {"cosine": gain_cosines(pair, layers), "background": background("norm_gains")},
+    }
 
 
 def _warnings(pair: Pair | None) -> tuple[str, ...]:

@@ -199,11 +199,11 @@ def _group(group: GroupResult) -> dict[str, Any]:
     }
 
 
-def _null_curve(group: GroupResult) -> dict[str, list[float]]:
+def _null_curve(group: GroupResult) -> dict[str, list[int] | list[float]]:
     """Bound on P(statistic >= k) under the null, for at most 65 values of k from 0 to what could be seen."""
     step = max(1, -(-group.matched // (_LONGEST_CURVE - 1)))
     counts = sorted({*range(0, min(16, group.matched) + 1), *range(0, group.matched + 1, step), group.statistic})
-    return {"k": [float(k) for k in counts], "log10_tail": [_tail(group, k) for k in counts]}
+    return {"k": counts, "log10_tail": [_tail(group, k) for k in counts]}
 
 
 def _tail(group: GroupResult, k: int) -> float:

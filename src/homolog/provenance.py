@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from homolog import __version__
+from homolog.version import __version__
 
 __all__ = ["Provenance", "Run", "Stopwatch", "round_floats"]
 

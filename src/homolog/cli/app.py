@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from homolog import __version__
 from homolog.cli.compare import compare
 from homolog.cli.demo import demo
 from homolog.cli.inspect import inspect
+from homolog.version import __version__
 
 __all__ = ["app", "run"]
 

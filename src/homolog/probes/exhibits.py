@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +14,14 @@ import numpy.typing as npt
 from homolog.probes.channels import common_roles
 from homolog.probes.pair import Pair
 
-__all__ = ["gain_cosines", "std_curves"]
+__all__ = ["background", "gain_cosines", "std_curves"]
+
+
+@cache
+def background(exhibit: str) -> Mapping[str, Any]:
+    """``text`` and ``values`` of one exhibit over pairs known to be independent (made by benchmarks/background.py)."""
+    kept: dict[str, dict[str, Any]] = json.loads(files("homolog.probes").joinpath("background.json").read_text("utf-8"))
+    return kept[exhibit]
 
 
 def std_curves(pair: Pair) -> dict[str, object]:
