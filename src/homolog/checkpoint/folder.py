@@ -18,7 +18,7 @@ __all__ = ["Choice", "choose_files", "read_config", "refuse_adapter"]
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _NO_WEIGHTS = re.compile(
-    r"(training_args|optimizer|optim|scheduler|lr_scheduler|rng_state|random_states|scaler|trainer_state)\b.*|\..*|(optimizer|rng_state|scheduler).*"
+    r"(training_args|optim(izer)?|(lr_)?scheduler|rng_state|random_states|scaler|trainer_state)([._-].*|s?)|\..*"
 )
 _ADAPTER = re.compile(r"adapter_(model|config)\b.*")
 _HUB_ORDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
