@@ -1,7 +1,8 @@
-"""Every example of the README and of docs/ is run: ``console`` and ``pycon`` blocks as written, against what they show.
+"""Every example of the README and of docs/ is run: ``console`` and ``python`` blocks as written, against what they show.
 
-Blocks of one page run in order, in one folder, with published models under ``models/``. ``...`` stands for anything. ``json`` and
-``toml`` are parsed. What cannot be run here (an installation, say) is fenced as ``sh``.
+Blocks of one page run in order, in one folder, with published models under ``models/`` and the repository's ``tests/``. ``...`` stands
+for anything. ``json`` and ``toml`` are parsed. Of ``make`` only the targets are looked up. What cannot be run here (an installation,
+say) is fenced as ``sh``.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ def _run_console(block: Block, page: Path, folder: Path) -> None:
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     for step in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         command, _, expected = step.partition("\n")
+        if command.startswith("make "):
+            subprocess.run([*command.split(), "--dry-run", f"--directory={_ROOT}"], check=True, capture_output=True)
+            continue
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=folder,
@@ -70,7 +74,7 @@ def _check(where: str, expected: str, got: str) -> None:
         pytest.fail(f"{where}\nshown:\n{expected}\nprinted:\n{got}", pytrace=False)
 
 
-def _run_pycon(block: Block, page: Path, names: dict[str, object]) -> None:
+def _run_python(block: Block, page: Path, names: dict[str, object]) -> None:
     test = doctest.DocTestParser().get_doctest(block.text, names, page.name, str(page), block.line)
     runner = doctest.DebugRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     try:
@@ -86,6 +90,7 @@ def test_the_examples_of_a_page_hold(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: Callable[[str], Path]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("tests").symlink_to(_ROOT / "tests")
     blocks = list(_blocks(page))
     text = "".join(block.text for block in blocks)
     for package, (inner, models) in _MODELS.items():
@@ -96,8 +101,9 @@ def test_the_examples_of_a_page_hold(
     for block in blocks:
         if block.language == "console":
             _run_console(block, page, tmp_path)
-        elif block.language == "pycon":
-            _run_pycon(block, page, names)
+        elif block.language == "python":
+            assert ">>> " in block.text, f"{page.name}:{block.line}: Python without a prompt shows no result to check"
+            _run_python(block, page, names)
         elif block.language in _PARSERS:
             _PARSERS[block.language](block.text)
         else:
