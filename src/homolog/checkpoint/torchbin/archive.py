@@ -144,6 +144,8 @@ class Archive:
                 )
             members[name] = Member(name, method, flags, packed, size, header)
             place = after_name + extra_length + comment_length
+            if place > len(directory):
+                raise self._fail(self._directory_start, "a directory that ends inside an entry", "whole entries")
         return members
 
     def _widen(self, extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
