@@ -1,6 +1,6 @@
 """Measure the exhibits on pairs that are known to be independent, and keep the values in the package.
 
-    python benchmarks/background.py
+    python -m benchmarks.background
 
 Pairs: the six SCEPTR trainings of one shape (fetched with pip), and the zoo's bases of different seed. Writes
 src/homolog/probes/background.json, which the report draws the exhibits beside.
@@ -13,20 +13,14 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
+from benchmarks.real_pairs import SIX
+
 from homolog.compare import compare
 from homolog.demo.catalogue import read_catalogue
 from homolog.demo.fetch import default_cache, fetch
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "src" / "homolog" / "probes" / "background.json"
-SIX = (
-    "SCEPTR",
-    "SCEPTR_MLM_only",
-    "SCEPTR_average_pooling",
-    "SCEPTR_dropout_noise_only",
-    "SCEPTR_shuffled_data",
-    "SCEPTR_synthetic_data",
-)
 
 
 def independent_pairs() -> Iterator[tuple[Path, Path]]:
@@ -54,7 +48,7 @@ def main() -> None:
         pairs += 1
         curves += [value for value in exhibits["std_curves"]["correlation"].values() if value is not None]
         gains += [value for value in exhibits["norm_gains"]["cosine"] if value is not None]
-    text = f"{pairs} pairs of models trained independently of each other (SCEPTR and the zoo; benchmarks/background.py)"
+    text = f"{pairs} pairs of models trained independently of each other (SCEPTR and the zoo; python -m benchmarks.background)"
     kept = {
         "std_curves": {
             "text": f"Correlations of Q, K, V and O over {text}.",

@@ -1,6 +1,6 @@
 """Compare published weights whose lineage is documented, and print the table of the README.
 
-python benchmarks/real_pairs.py
+python -m benchmarks.real_pairs
 """
 
 from __future__ import annotations

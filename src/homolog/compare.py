@@ -188,7 +188,7 @@ def _fit_frame(pair: Pair, rows: Finding, shared_table: str | None) -> tuple[Fra
     if large and rows.log10_p is not None and rows.log10_p <= 2 * RELATED:
         return None, "not needed: the frame of the files already decides"
     for key in ("embed", "unembed"):
-        a, b = pair.a.tokens.get(key), pair.b.tokens.get(key)
+        a, b = pair.tables(key)
         if a is not None and b is not None and not a.flaw and not b.flaw:
             frame = fit_embedding_frame(a.ordinary, b.ordinary)
             return frame, "too few shared tokens for a frame"

@@ -7,19 +7,12 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from benchmarks.real_pairs import SIX
 
 from homolog.compare import compare
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real")]
 
-SIX = (
-    "SCEPTR",
-    "SCEPTR_MLM_only",
-    "SCEPTR_average_pooling",
-    "SCEPTR_dropout_noise_only",
-    "SCEPTR_shuffled_data",
-    "SCEPTR_synthetic_data",
-)
 OTHERS = (
     "A_SCEPTR",
     "B_SCEPTR",
@@ -38,7 +31,7 @@ def sceptr(real: Real, name: str) -> Path:
     return real("sceptr") / "sceptr" / "_model_saves" / name
 
 
-@pytest.mark.parametrize(("a", "b"), combinations(SIX, 2))
+@pytest.mark.parametrize(("a", "b"), list(combinations(SIX, 2)))
 def test_six_trainings_of_one_shape_are_independent(real: Real, a: str, b: str) -> None:
     comparison = compare(sceptr(real, a), sceptr(real, b))
     assert comparison.verdict.verdict == "independent"

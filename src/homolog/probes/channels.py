@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from homolog.checkpoint.base import Array
-from homolog.probes.exchangeable import find_order
-from homolog.probes.finding import Finding, Null
+from homolog.probes.exchangeable import find_order, ordered_on_both_sides
+from homolog.probes.finding import Finding, GroupResult, Null
 from homolog.probes.groups import group_of
 from homolog.probes.indices import index_test, profile_test
 from homolog.probes.pair import Pair
@@ -41,7 +41,7 @@ def find_shared_table(pair: Pair) -> str | None:
     the channels of both to one order.
     """
     for key in _TABLES:
-        first, second = pair.a.tokens.get(key), pair.b.tokens.get(key)
+        first, second = pair.tables(key)
         if first is not None and second is not None and len(first.ordinary) and _same_table(first, second):
             return "the token table is the same in both models: a fixed, borrowed or frozen table shows no descent"
     return None
@@ -62,12 +62,12 @@ def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
     name = "channels.columns"
     if reason := shared_table or pair.ordered(Space.RESIDUAL):
         return Finding.missing(name, NULL, reason, tests=len(_TABLES))
-    groups, left_out = [], {}
+    groups: list[GroupResult] = []
+    left_out: dict[str, str] = {}
     for key, title in _TABLES.items():
-        first, second = pair.a.tokens.get(key), pair.b.tokens.get(key)
+        first, second = pair.tables(key)
         if first is None or second is None:
-            if first is not second:
-                left_out[title] = f"only {'B' if first is None else 'A'} has one"
+            left_out |= pair.lacking(key, title)
             continue
         if reason := first.flaw or second.flaw or _too_few(first):
             left_out[title] = reason
@@ -76,7 +76,7 @@ def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
             left_out[title] = "the tables differ in height"
             continue
         x, y = (rows.ordinary - rows.ordinary.mean(axis=0) for rows in (first, second))
-        if reason := _order_on_both_sides(pair, key, x.T, y.T):
+        if reason := _ordered(pair, key, x.T, y.T):
             left_out[title] = reason
             continue
         same_axis = x.shape[1] == y.shape[1]
@@ -99,7 +99,7 @@ def probe_channel_profiles(pair: Pair, layers: Mapping[int, int], shared_table: 
     if not roles_b:
         return Finding.missing(name, NULL, "no norm gain, bias or channel norm in common", tests=1)
     x, y = channel_profile(pair.a, roles_a), channel_profile(pair.b, roles_b)
-    if reason := _order_on_both_sides(pair, "channel profiles", x, y):
+    if reason := _ordered(pair, "channel profiles", x, y):
         return Finding.missing(name, NULL, reason, tests=1)
     same_axis = len(x) == len(y)
     kept = slice(0, _MOST_CHANNELS if same_axis else None)
@@ -123,14 +123,13 @@ def common_roles(pair: Pair, layers: Mapping[int, int]) -> tuple[list[Role], lis
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
-def _order_on_both_sides(pair: Pair, purpose: str, x: Array, y: Array) -> str | None:
-    reasons = []
-    for side, rows in (("A", x), ("B", y)):
+def _ordered(pair: Pair, purpose: str, x: Array, y: Array) -> str | None:
+    def find(side: str) -> str | None:
+        rows = x if side == "A" else y
         size = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-        reasons.append(find_order(rows, size, pair.rngs("order", purpose)(side)))
-        if reasons[-1] is None:
-            return None
-    return f"the channels may not be exchangeable in either model: in A {reasons[0]}, in B {reasons[1]}"
+        return find_order(rows, size, pair.rngs("order", purpose)(side))
+
+    return ordered_on_both_sides("channels", find)
 
 
 def _too_few(rows: TokenRows) -> str | None:

@@ -7,13 +7,15 @@ left out when *both* models show one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from homolog.align.matching import unit_rows
 from homolog.checkpoint.base import Array
 
-__all__ = ["find_order"]
+__all__ = ["find_order", "ordered_on_both_sides"]
 
 _THRESHOLD = 4.75
 """Two-sided normal p of 2e-6 for each of about a dozen statistics: a fair group fails less than once in 30,000."""
@@ -55,6 +57,13 @@ def find_order(rows: Array, features: Array, rng: np.random.Generator, groups: i
     if groups == 1:
         return _like_neighbours(rows, rng)
     return None
+
+
+def ordered_on_both_sides(what: str, find: Callable[[str], str | None]) -> str | None:
+    """Why a group must be left out, in words, if ``find`` sees an order for side ``A`` and for side ``B``: one fair side is enough."""
+    in_a = find("A")
+    in_b = find("B") if in_a else None
+    return f"the {what} may not be exchangeable in either model: in A {in_a}, in B {in_b}" if in_b else None
 
 
 def _rank_z(correlations: npt.NDArray[np.float64], length: int) -> float:

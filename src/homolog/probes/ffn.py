@@ -17,7 +17,7 @@ from homolog.align.matching import distinct_rows, normal_scores
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 from homolog.probes.bounds import log10_total
-from homolog.probes.exchangeable import find_order
+from homolog.probes.exchangeable import find_order, ordered_on_both_sides
 from homolog.probes.finding import Finding, GroupResult, Null
 from homolog.probes.groups import group_of
 from homolog.probes.indices import index_test, profile_test
@@ -137,7 +137,7 @@ def _probe(
     for row, (block, parts) in enumerate(zip(usable_b, parts_b, strict=True)):
         column = blocks.best(row)
         partner = usable_a[column]
-        if reason := _order_on_both_sides(pair, partner, block):
+        if reason := _ordered(pair, partner, block):
             left_out[block.name] = reason
             continue
         same_axis = partner.width == block.width
@@ -187,16 +187,15 @@ def _both_gated(pair: Pair) -> bool:
     return all(block.gate is not None for sketch in (pair.a, pair.b) for block in sketch.units)
 
 
-def _order_on_both_sides(pair: Pair, a: UnitBlock, b: UnitBlock) -> str | None:
-    reasons = []
-    for side, block in (("A", a), ("B", b)):
+def _ordered(pair: Pair, a: UnitBlock, b: UnitBlock) -> str | None:
+    def find(side: str) -> str | None:
+        block = a if side == "A" else b
         rng = pair.rngs("order", block.name)(side)
         kept = distinct_rows(block.up, rng)
         features = unit_profile(block, channels=block.up.shape[1], with_down=True)
-        reasons.append(find_order(block.up[kept], features[kept], rng))
-        if reasons[-1] is None:
-            return None
-    return f"the units may not be exchangeable in either model: in A {reasons[0]}, in B {reasons[1]}"
+        return find_order(block.up[kept], features[kept], rng)
+
+    return ordered_on_both_sides("units", find)
 
 
 def _total(results: Sequence[_Result], clones: Clones) -> Mapping[str, float]:

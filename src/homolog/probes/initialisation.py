@@ -112,7 +112,7 @@ def _pearson(x: Sequence[Array], y: Sequence[Array]) -> float:
 
 def _token_cosines(pair: Pair) -> dict[str, float]:
     """Median cosine of ordinary and of never-trained token rows, in the frame of the files, each centred on its own mean."""
-    first, second = pair.a.tokens.get("embed"), pair.b.tokens.get("embed")
+    first, second = pair.tables("embed")
     if first is None or second is None or first.ordinary.shape != second.ordinary.shape or not len(first.ordinary):
         return {}
     known = {"token_cosine": _median_cosine(first.ordinary, second.ordinary)}

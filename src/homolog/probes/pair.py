@@ -9,7 +9,7 @@ import numpy as np
 
 from homolog.probes.indices import Rngs
 from homolog.roles.role import Space
-from homolog.sketch.sketch import Sketch
+from homolog.sketch.sketch import Sketch, TokenRows
 
 __all__ = ["Pair"]
 
@@ -30,3 +30,12 @@ class Pair:
         """Why the axis is ordered by design in *both* models, if it is: one exchangeable side is enough for an exact test."""
         first, second = (sketch.anatomy.traits.ordered.get(space) for sketch in (self.a, self.b))
         return first if first and second else None
+
+    def tables(self, key: str) -> tuple[TokenRows | None, TokenRows | None]:
+        """One token table of A and of B: ``embed``, ``unembed`` or ``project``."""
+        return self.a.tokens.get(key), self.b.tokens.get(key)
+
+    def lacking(self, key: str, title: str) -> dict[str, str]:
+        """What to say of a table that only one of the two has; nothing if neither has it."""
+        first, second = self.tables(key)
+        return {} if first is second else {title: f"only {'B' if first is None else 'A'} has one"}

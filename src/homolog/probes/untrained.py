@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
-from homolog.probes.exchangeable import find_order
-from homolog.probes.finding import Finding, Null
+from homolog.probes.exchangeable import find_order, ordered_on_both_sides
+from homolog.probes.finding import Finding, GroupResult, Null
 from homolog.probes.groups import group_of
 from homolog.probes.indices import index_test_within
 from homolog.probes.pair import Pair
@@ -42,12 +42,12 @@ def probe_untrained(
     name, tests = "tokens.untrained", len(_TABLES) * len(_FRAMES)
     if reason := shared_table or anchors.no_untrained:
         return Finding.missing(name, NULL, reason, tests=tests)
-    groups, left_out = [], {}
+    groups: list[GroupResult] = []
+    left_out: dict[str, str] = {}
     for key, title in _TABLES.items():
-        first, second = pair.a.tokens.get(key), pair.b.tokens.get(key)
+        first, second = pair.tables(key)
         if first is None or second is None:
-            if first is not second:
-                left_out[title] = f"only {'B' if first is None else 'A'} has one"
+            left_out |= pair.lacking(key, title)
             continue
         classes = [_usable(first, second, anchors.classes, label) for label in sorted(set(anchors.classes))]
         classes = [positions for positions in classes if len(positions) >= 2]
@@ -59,7 +59,7 @@ def probe_untrained(
             continue
         x = [_centred(first.untrained[positions]) for positions in classes]
         y = [_centred(second.untrained[positions]) for positions in classes]
-        if reason := _order_on_both_sides(pair, title, x, y):
+        if reason := _ordered(pair, title, x, y):
             left_out[title] = reason
             continue
         for kind in _FRAMES:
@@ -101,12 +101,12 @@ def _coordinates(
     return [block @ frame.a for block in x], [block @ frame.b for block in y]
 
 
-def _order_on_both_sides(pair: Pair, title: str, x: Sequence[Array], y: Sequence[Array]) -> str | None:
+def _ordered(pair: Pair, title: str, x: Sequence[Array], y: Sequence[Array]) -> str | None:
     largest = max(range(len(x)), key=lambda g: len(x[g]))
-    reasons = []
-    for side, rows in (("A", x[largest]), ("B", y[largest])):
+
+    def find(side: str) -> str | None:
+        rows = (x if side == "A" else y)[largest]
         size = (rows**2).sum(axis=1, keepdims=True)
-        reasons.append(find_order(rows, size, pair.rngs("order tokens", title)(side)))
-        if reasons[-1] is None:
-            return None
-    return f"the rows may not be exchangeable in either model: in A {reasons[0]}, in B {reasons[1]}"
+        return find_order(rows, size, pair.rngs("order tokens", title)(side))
+
+    return ordered_on_both_sides("rows", find)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from homolog.probes.clones import find_own_heads
-from homolog.probes.exchangeable import find_order
+from homolog.probes.exchangeable import find_order, ordered_on_both_sides
 from homolog.probes.finding import Finding, Null
 from homolog.probes.groups import group_of
 from homolog.probes.indices import index_test_within
@@ -35,7 +35,7 @@ def probe_values(pair: Pair, layers: Mapping[int, int]) -> Finding:
         partner = by_layer.get(layers.get(value.layer, -1))
         if partner is None:
             left_out[label] = "no layer of A to compare with"
-        elif reason := partner.flaw or value.flaw or _order_on_both_sides(pair, partner, value):
+        elif reason := partner.flaw or value.flaw or _ordered(pair, partner, value):
             left_out[label] = reason
         else:
             width = min(partner.rows.shape[2], value.rows.shape[2])
@@ -62,13 +62,12 @@ def _not_comparable(pair: Pair) -> str | None:
     return None
 
 
-def _order_on_both_sides(pair: Pair, a: ValueBlock, b: ValueBlock) -> str | None:
-    reasons = []
-    for side, value in (("A", a), ("B", b)):
+def _ordered(pair: Pair, a: ValueBlock, b: ValueBlock) -> str | None:
+    def find(side: str) -> str | None:
+        value = a if side == "A" else b
         heads, dim, _ = value.rows.shape
         flat = value.rows.reshape(heads * dim, -1)
         size = (flat**2).sum(axis=1, keepdims=True)
-        reasons.append(find_order(flat, size, pair.rngs("order values", value.layer)(side), groups=heads))
-        if reasons[-1] is None:
-            return None
-    return f"the value dimensions may not be exchangeable in either model: in A {reasons[0]}, in B {reasons[1]}"
+        return find_order(flat, size, pair.rngs("order values", value.layer)(side), groups=heads)
+
+    return ordered_on_both_sides("value dimensions", find)
