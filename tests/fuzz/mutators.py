@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -195,7 +196,7 @@ def _mutate_directory(data: bytes, random: Random) -> bytes:
     """Overwrite a field of a header, an entry or the end record."""
     marks = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07")
     mark = random.choice(marks)
-    starts = [place for place in range(len(data)) if data.startswith(mark, place)]
+    starts = [match.start() for match in re.finditer(re.escape(mark), data)]
     if not starts:
         return mutate_bytes(data, random)
     place = random.choice(starts) + random.randrange(4, 46)

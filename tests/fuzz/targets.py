@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -65,7 +66,10 @@ def read_some(contents: Contents) -> None:
             assert len(checkpoint.read_bytes(name)) == info.nbytes
 
 
-def _expecting(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
+def expect_typed_errors(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """The target, passing where it ends in a ``CheckpointError`` of bounded length."""
+
+    @functools.wraps(target)
     def guarded(data: bytes) -> None:
         try:
             target(data)
@@ -116,16 +120,16 @@ def _unpickler(data: bytes) -> None:
     read_some(Contents("torch-zip", extents, tuple(notes)))
 
 
-def _any_format(data: bytes) -> None:
+def read_any_format(data: bytes) -> None:
+    """A file whose format its first bytes tell."""
     read_some(read_contents(BytesSource(data)))
 
 
 _SHARD = encode_safetensors({"a": np.zeros(2, dtype=np.uint8), "b": np.ones(1, dtype=np.float32)})
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "safetensors": _expecting(_safetensors),
-    "torch_zip": _expecting(_torch_zip),
-    "torch_legacy": _expecting(_torch_legacy),
-    "unpickler": _expecting(_unpickler),
-    "any_format": _expecting(_any_format),
+    "safetensors": expect_typed_errors(_safetensors),
+    "torch_zip": expect_typed_errors(_torch_zip),
+    "torch_legacy": expect_typed_errors(_torch_legacy),
+    "unpickler": expect_typed_errors(_unpickler),
 }
