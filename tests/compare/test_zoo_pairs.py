@@ -26,7 +26,8 @@ def lineage(name: str) -> set[str]:
 def initialisation(name: str) -> tuple[Any, ...]:
     record = truth(name)
     config = json.loads((ZOO / name / "config.json").read_text())
-    return (record["seed"], record["std"], config["model_type"], config.get("hidden_size", config.get("n_embd")))
+    # not the family: upcycling turns qwen2 into qwen2_moe, and the first random numbers stay
+    return (record["seed"], record["std"], config.get("hidden_size", config.get("n_embd")))
 
 
 MODELS = sorted(path.parent.name for path in ZOO.glob("*/truth.json"))
