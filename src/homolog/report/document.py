@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,9 @@ __all__ = ["arrange"]
 
 Json = Mapping[str, Any]
 
+_LOCAL = re.compile(r"[/.~\\]|[A-Za-z]:[/\\]")
+"""How a local path begins; a hub's ``org/name`` is shown whole."""
+
 MOST_FILES = 40
 """Files listed by name; a sharded model may have hundreds."""
 
@@ -36,11 +40,11 @@ MOST_FILES = 40
 def arrange(comparison: Json) -> dict[str, Any]:
     """Everything the template needs, and the charts under ``charts``, by the id of their place in the page."""
     drawn: dict[str, Any] = {}
-    found = comparison["verdict"] in FOUND
+    found, names = comparison["verdict"] in FOUND, _names(comparison)
     findings = [arrange_finding(index, finding, drawn) for index, finding in enumerate(comparison["findings"])]
     return {
-        "a": _model(comparison["a"]),
-        "b": _model(comparison["b"]),
+        "a": _model(comparison["a"], names[0]),
+        "b": _model(comparison["b"], names[1]),
         "verdict": say(VERDICTS, comparison["verdict"]),
         "relation": say(RELATIONS, comparison["relation"]) if found and comparison.get("relation") else None,
         "sentence": clean(comparison["sentence"], 2000),
@@ -151,11 +155,20 @@ def _initialisation(asked: Json | None) -> dict[str, Any] | None:
     }
 
 
-def _model(model: Json) -> dict[str, Any]:
+def _names(comparison: Json) -> tuple[str, str]:
+    """What to call the two models on top: the last part of a local path, unless both end alike."""
+    ids = [clean(comparison[side]["id"], 200) for side in ("a", "b")]
+    short = [re.split(r"[/\\]", name.rstrip("/\\"))[-1] if _LOCAL.match(name) else name for name in ids]
+    first, second = short if short[0] != short[1] and all(short) else ids
+    return first, second
+
+
+def _model(model: Json, name: str) -> dict[str, Any]:
     read, files = model.get("read") or {}, model.get("files") or ()
     whole = read.get("of") or 0
     return {
         "id": clean(model["id"], 200),
+        "name": name,
         "format": clean(model.get("format") or "unknown"),
         "architecture": clean(model.get("architecture") or "unknown"),
         "parameters": count(model.get("parameters")),

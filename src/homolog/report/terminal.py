@@ -13,7 +13,7 @@ from homolog.report.evidence import best_group
 from homolog.report.exclusions import UNASKED, list_not_ruled_out, list_ruled_out
 from homolog.report.format import CAP, clean, count, log10, number, percent, power, size
 from homolog.report.layers import LayerRow, read_layers
-from homolog.report.words import FOUND, PROBES, RELATIONS, VERDICTS, say
+from homolog.report.words import FOUND, OPERATIONS, PROBES, RELATIONS, VERDICTS, say
 
 __all__ = ["print_comparison"]
 
@@ -107,6 +107,10 @@ def _layer_map(comparison: Json, console: Console) -> Iterator[Any]:
     legend = f"{blocks[0]} no source   {blocks[1]} little   {blocks[4]} half   {blocks[8]} all"
     identical = f", {frozen} bit-identical" if frozen else ""
     yield _text(console, f"{legend}   ({traced} of {len(rows)} traced{identical})", "dim")
+    operations = (comparison.get("derivation") or {}).get("operations") or ()
+    if operations:
+        done = "; ".join(say(OPERATIONS, step["kind"]).lower() for step in operations)
+        yield _text(console, f"What seems to have been done, B seen from A: {done}.")
 
 
 def _block(row: LayerRow, blocks: str) -> str:
