@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -72,8 +73,11 @@ class RangedCheckpoint(Checkpoint):
         if len(wanted):
             rows.check(int(wanted[0]), int(wanted[-1]) + 1)
         for first, last in _split_runs(wanted, far=1 + _GAP // rows.pitch, longest=max(1, _BLOCK // rows.heaviest)):
-            start = int(wanted[first])
-            out[first:last] = rows.read(start, int(wanted[last - 1]) + 1)[wanted[first:last] - start]
+            start, stop = int(wanted[first]), int(wanted[last - 1]) + 1
+            if stop - start == last - first:
+                rows.fill(out[first:last], start)
+            else:
+                out[first:last] = rows.read(start, stop)[wanted[first:last] - start]
         in_order = len(back) == len(wanted) and bool(np.all(np.diff(back) > 0))
         return out if in_order else out[back.reshape(-1)]
 
@@ -126,8 +130,12 @@ class _Rows:
 
     def read(self, start: int, stop: int) -> Array:
         out = np.empty((stop - start, *self.shape[1:]), dtype=np.float32)
-        self._fill(out, start, self._extent.dtype.widen)
+        self.fill(out, start)
         return out
+
+    def fill(self, out: Array, start: int) -> None:
+        """Read the rows from ``start`` into ``out``."""
+        self._fill(out, start, self._extent.dtype.widen)
 
     def read_stored(self, start: int, stop: int) -> Raw:
         out = np.empty((stop - start, *self.shape[1:]), dtype=self._extent.dtype.storage)
@@ -158,15 +166,12 @@ class _Rows:
         return np.ndarray(shape, dtype=self._extent.dtype.storage, buffer=block, strides=strides)
 
 
-def _split_runs(wanted: np.ndarray[Any, np.dtype[np.int64]], *, far: int, longest: int) -> list[tuple[int, int]]:
+def _split_runs(wanted: np.ndarray[Any, np.dtype[np.int64]], *, far: int, longest: int) -> Iterator[tuple[int, int]]:
     """Cut sorted row numbers into runs that are worth one read: next to each other within ``far``, ``longest`` rows at most."""
-    runs: list[tuple[int, int]] = []
-    first = 0
-    for place in range(1, len(wanted) + 1):
-        if place < len(wanted):
-            near = wanted[place] - wanted[place - 1] <= far
-            if near and wanted[place] - wanted[first] < longest:
-                continue
-        runs.append((first, place))
-        first = place
-    return runs
+    cuts = np.flatnonzero(np.diff(wanted) > far) + 1
+    for start, stop in pairwise([0, *cuts.tolist(), len(wanted)]):
+        first = start
+        while first < stop:
+            last = min(stop, int(np.searchsorted(wanted, wanted[first] + longest)))
+            yield first, last
+            first = last
