@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.checkpoint.writers import encode_index, encode_safetensors, encode_torch_legacy, encode_torch_zip
+from tests.checkpoint.writers import (
+    encode_index,
+    encode_safetensors,
+    encode_torch_legacy,
+    encode_torch_zip,
+    pack_safetensors,
+)
 
 from homolog.checkpoint.open import open_checkpoint
 from homolog.errors import (
@@ -124,7 +130,7 @@ def test_an_adapter_alone_lacks_its_base(tmp_path: Path, files: tuple[str, ...])
 def test_an_adapter_beside_a_model_is_left_out_and_said(tmp_path: Path) -> None:
     make_folder(tmp_path, model__safetensors=SAFE, adapter_model__safetensors=b"", config__json=b"{}")
     with open_checkpoint(tmp_path) as checkpoint:
-        assert checkpoint.notes == ("adapter_model.safetensors is an adapter and was left out",)
+        assert checkpoint.notes == ("an adapter was left out: adapter_model.safetensors",)
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "tf_model.h5", "flax_model.msgpack", "model.onnx"])
@@ -303,3 +309,17 @@ def test_more_files_than_may_be_open_at_once(tmp_path: Path) -> None:
             assert len(list(descriptors.iterdir())) <= before + 33
     if descriptors.exists():
         assert len(list(descriptors.iterdir())) == before
+
+
+def test_shards_may_not_hold_tensors_without_end(tmp_path: Path) -> None:
+    """Every shard lists the same 99,000 empty tensors; the index says that all are in the first."""
+    header = b",".join(b'"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' % place for place in range(99_000))
+    files = [f"{letter}.safetensors" for letter in "abcdef"]
+    make_folder(tmp_path, config__json=b"{}")
+    for file in files:
+        (tmp_path / file).write_bytes(pack_safetensors(b"{" + header + b"}"))
+    weight_map = {str(place): files[0] for place in range(99_000)} | {file: file for file in files}
+    (tmp_path / "model.safetensors.index.json").write_bytes(encode_index(weight_map))
+    with pytest.raises(MalformedCheckpoint, match="at most 300000 in all") as caught:
+        open_checkpoint(tmp_path)
+    assert caught.value.path.name == "d.safetensors"

@@ -265,3 +265,9 @@ def test_a_model_whose_own_part_is_called_model_is_not_unwrapped(tmp_path: Path)
     with _open_zip(tmp_path, pickle_state({"model": {"a": LEAF}, "head": LEAF})) as checkpoint:
         assert list(checkpoint.tensors) == ["head", "model.a"]
         assert checkpoint.notes == ()
+
+
+def test_a_note_holds_no_control_characters_of_the_file(tmp_path: Path) -> None:
+    with _open_zip(tmp_path, pickle_state({"w": LEAF, "\x1b[31m" + "y" * 500: 1})) as checkpoint:
+        assert checkpoint.notes[0].isprintable()
+        assert len(checkpoint.notes[0]) < 160

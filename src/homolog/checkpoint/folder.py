@@ -12,6 +12,7 @@ from typing import Any
 from homolog.checkpoint.jsontext import parse_small_json
 from homolog.checkpoint.shards import check_inside, count_shards, group_shards
 from homolog.checkpoint.source import FilePool
+from homolog.checkpoint.wording import list_names
 from homolog.errors import CheckpointNotFound, IncompleteCheckpoint, UnsupportedFormat
 
 __all__ = ["Choice", "choose_files", "read_config", "refuse_adapter"]
@@ -52,11 +53,8 @@ def choose_files(folder: Path) -> Choice:
         for name in names
         if name.endswith(_SUFFIXES) and not _NO_WEIGHTS.fullmatch(name) and not _ADAPTER.fullmatch(name)
     ]
-    notes = tuple(
-        f"{name} is an adapter and was left out"
-        for name in names
-        if _ADAPTER.fullmatch(name) and name.endswith(_SUFFIXES)
-    )
+    adapters = [name for name in names if _ADAPTER.fullmatch(name) and name.endswith(_SUFFIXES)]
+    notes = (f"an adapter was left out: {list_names(adapters)}",) if adapters else ()
     for name in _HUB_ORDER:
         if name in names:
             rivals = [other for other in _HUB_ORDER if other in names and other != name]
@@ -76,7 +74,7 @@ def choose_files(folder: Path) -> Choice:
         foreign = [name for name in names if name.endswith(_FOREIGN)]
         expected = f"a weight file ({', '.join(_SUFFIXES)})"
         if foreign:
-            raise UnsupportedFormat(folder, at="folder", found=", ".join(foreign[:3]), expected=expected)
+            raise UnsupportedFormat(folder, at="folder", found=list_names(foreign), expected=expected)
         raise CheckpointNotFound(
             folder, at="folder", found=f"{len(names)} files, none of them weights", expected=expected
         )
@@ -85,10 +83,10 @@ def choose_files(folder: Path) -> Choice:
     passed = ()
     if safe and len(groups) > len(safe):
         others = [key for key in groups if key not in safe]
-        passed = (f"safetensors was chosen; {', '.join(others[:3])} lies beside it and was not read",)
+        passed = (f"safetensors was chosen; {list_names(others)} lies beside it and was not read",)
         groups = safe
     if len(groups) > 1:
-        found = f"{len(groups)} weight files without an index: {', '.join(list(groups)[:4])}"
+        found = f"{len(groups)} weight files without an index: {list_names(list(groups))}"
         raise CheckpointNotFound(
             folder, at="folder", found=found, expected="one model; name the file itself to read it"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from homolog.checkpoint.extent import Extent
 from homolog.checkpoint.jsontext import STRING, Scanner
 from homolog.checkpoint.source import Source
+from homolog.checkpoint.wording import list_names
 from homolog.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint
 
 __all__ = ["check_inside", "count_shards", "group_shards", "join_shards", "read_index"]
@@ -16,7 +17,7 @@ __all__ = ["check_inside", "count_shards", "group_shards", "join_shards", "read_
 _LARGEST_INDEX = 64 << 20
 _MOST_ENTRIES = 300_000
 _LONGEST_NAME = 1000
-_MOST_SHARDS = 2000
+_MOST_SHARDS = 1000
 _ENTRY = re.compile(rb"[ \t\r\n]*+" + STRING + rb"[ \t\r\n]*+:[ \t\r\n]*+" + STRING + rb"[ \t\r\n]*+([,}])")
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.\w+)")
 
@@ -120,14 +121,21 @@ def join_shards(
     """
     joined: dict[str, Extent] = {}
     unlisted: list[str] = []
+    held = 0
     for file in files:
-        for name, extent in read_shard(file).items():
+        extents = read_shard(file)
+        held += len(extents)
+        if held > _MOST_ENTRIES:
+            raise MalformedCheckpoint(
+                file, at="shard", found=f"{held} tensors so far", expected=f"at most {_MOST_ENTRIES} in all"
+            )
+        for name, extent in extents.items():
             listed = None if weight_map is None else weight_map.get(name)
             if listed is not None and listed != file.name:
                 continue
-            if name in joined or len(joined) == _MOST_ENTRIES:
+            if name in joined:
                 raise MalformedCheckpoint(
-                    file, at=f"tensor {name}", found="a tensor of another shard, or too many", expected="each once"
+                    file, at=f"tensor {name}", found="a tensor of another shard too", expected="each once"
                 )
             joined[name] = extent
             if weight_map is not None and listed is None:
@@ -137,7 +145,5 @@ def join_shards(
             raise IncompleteCheckpoint(
                 index, at=f"weight_map of {name}", found=f"no such tensor in {shard}", expected="it there"
             )
-    more = f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else ""
-    return joined, [
-        f"the shards hold tensors that the index does not list: {', '.join(unlisted[:3])}{more}"
-    ] if unlisted else []
+    notes = [f"the shards hold tensors that the index does not list: {list_names(unlisted)}"] if unlisted else []
+    return joined, notes

@@ -10,6 +10,7 @@ from homolog.checkpoint.base import TensorInfo
 from homolog.checkpoint.extent import MOST_AXES, MOST_NUMBERS, Extent, measure_span
 from homolog.checkpoint.source import Source
 from homolog.checkpoint.torchbin.objects import Storage, Tensor
+from homolog.checkpoint.wording import list_names
 from homolog.errors import MalformedCheckpoint
 
 __all__ = ["PlacedStorage", "flatten_state", "place_tensor"]
@@ -47,8 +48,7 @@ def flatten_state(value: object, source: Source) -> tuple[dict[str, Tensor], lis
         else:
             tensors[name] = leaf
     if others:
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        notes.append(f"entries that are no tensors were left out: {', '.join(others[:3])}{more}")
+        notes.append(f"entries that are no tensors were left out: {list_names(others)}")
     if not tensors:
         raise _fail(source, "pickle", "no tensor in it", "a dictionary of tensors")
     for prefix in _PREFIXES:
