@@ -44,12 +44,12 @@ def test_a_combination_of_index_tests_is_conservative(statistic: str) -> None:
 
 @pytest.mark.nulls
 def test_the_headline_of_whole_pairs_is_conservative() -> None:
-    assert not exceedances(draw_headlines(1000, seed=3))
+    assert not exceedances(draw_headlines(600, seed=3))
 
 
 @pytest.mark.nulls
 def test_the_total_of_whole_pairs_is_conservative_although_their_layers_are_clones() -> None:
-    assert not exceedances(draw_totals(2000, seed=3))
+    assert not exceedances(draw_totals(1000, seed=3))
 
 
 def test_the_band_is_the_binomial_one() -> None:

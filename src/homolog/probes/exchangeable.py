@@ -18,7 +18,8 @@ from homolog.checkpoint.base import Array
 __all__ = ["find_order", "ordered_on_both_sides"]
 
 _THRESHOLD = 4.75
-"""Two-sided normal p of 2e-6 for each of about a dozen statistics: a fair group fails less than once in 30,000."""
+"""Two-sided normal p of 2e-6 for each of some thirty statistics: of 30,000 fair groups of 64 units 2 failed (of 13 units: 7, as the
+approximation is coarser there). A group is lost only if both models fail. See docs/statistics.md."""
 
 _PAIRS, _CHANNELS = 1024, 512
 """Random pairs of units that neighbours are compared with, and leading channels of the rows that are looked at."""
