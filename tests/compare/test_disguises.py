@@ -107,6 +107,13 @@ def test_operations_are_named(tmp_path: Path) -> None:
     assert "ffn_widened" in seen["a fresh unit after every two"]
 
 
+def test_fresh_units_are_not_counted_as_inherited(tmp_path: Path) -> None:
+    comparison = treat("a fresh unit after every two", "a-same-1x", tmp_path)
+    assert comparison.inherited is not None
+    assert comparison.inherited.units == 5 * (UNITS + UNITS // 2)
+    assert 0.6 < comparison.inherited.share < 0.72  # 128 of 192, and fresh units in order by chance
+
+
 def test_renaming_sharding_and_key_order_change_nothing(tmp_path: Path) -> None:
     tensors = load(ZOO / "a")
     assert layers_of(tensors) == 5

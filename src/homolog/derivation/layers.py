@@ -26,7 +26,7 @@ class LayerOrigin:
     share: float
     """Share of the sampled units that kept their index (or, between FFNs of unequal width, their order)."""
     units: int
-    """Sampled units of this layer of B that could have."""
+    """Sampled units of one FFN of this layer of B; 0 if it could not be compared."""
     frozen: bool
     """The sampled FFN rows are bit-identical to the source's."""
 
@@ -55,14 +55,15 @@ def map_layers(pair: Pair, findings: Sequence[Finding]) -> tuple[LayerOrigin, ..
         for group in finding.groups:
             groups.setdefault(group.b_layer, []).append(group)
     frozen = _frozen_layers(pair)
+    sampled = {block.layer: len(block.up) for block in usable_blocks(pair.b)}
     origins = []
     for layer in range(pair.b.anatomy.dims.layers):
         best = min(groups.get(layer, []), key=lambda group: group.log10_p, default=None)
         if best is None or best.log10_p + log10(max(blocks, 1)) > _SIGNIFICANT:
-            origins.append(LayerOrigin(layer, None, 0.0, best.of if best else 0, False))
+            origins.append(LayerOrigin(layer, None, 0.0, sampled[layer] if best else 0, False))
             continue
-        share = best.statistic / max(best.of, 1)
-        origins.append(LayerOrigin(layer, best.a_layer, share, best.of, (layer, best.a_layer) in frozen))
+        share = best.statistic / sampled[layer]
+        origins.append(LayerOrigin(layer, best.a_layer, share, sampled[layer], (layer, best.a_layer) in frozen))
     return tuple(origins)
 
 
