@@ -82,6 +82,9 @@ def _run_python(block: Block, page: Path, names: dict[str, object]) -> None:
     except doctest.DocTestFailure as failure:
         where = f"{page.name}:{block.line + failure.example.lineno}: {failure.example.source}"
         pytest.fail(f"{where}\nshown:\n{failure.example.want}\ngot:\n{failure.got}", pytrace=False)
+    except doctest.UnexpectedException as failure:
+        where = f"{page.name}:{block.line + failure.example.lineno}: {failure.example.source}"
+        pytest.fail(f"{where}raised {failure.exc_info[1]!r}", pytrace=False)
     names.update(test.globs)
 
 
@@ -101,7 +104,7 @@ def test_the_examples_of_a_page_hold(
     for block in blocks:
         if block.language == "console":
             _run_console(block, page, tmp_path)
-        elif block.language == "python":
+        elif block.language in {"python", "pycon"}:
             assert ">>> " in block.text, f"{page.name}:{block.line}: Python without a prompt shows no result to check"
             _run_python(block, page, names)
         elif block.language in _PARSERS:
