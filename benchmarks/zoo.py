@@ -15,15 +15,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from homolog.compare import compare
+from homolog.pipeline import compare
 
 _ZOO = Path(__file__).parents[1] / "tests" / "zoo"
 _KINDS = ("descent", "common ancestor", "same start, trained apart", "independent")
 
 
 def read_truth(name: str) -> dict[str, Any]:
-    """What the lab recorded of the model."""
+    """What the lab recorded of the model, and under ``start`` what settles the random numbers its first ancestor began with."""
     record: dict[str, Any] = json.loads((_ZOO / name / "truth.json").read_text(encoding="utf-8"))
+    if record["parent"]:
+        return {**record, "start": read_truth(record["parent"])["start"]}
     config = json.loads((_ZOO / name / "config.json").read_text(encoding="utf-8"))
     width = config.get("hidden_size", config.get("n_embd"))
     return {**record, "start": (record["seed"], record["std"], config["model_type"], width)}
