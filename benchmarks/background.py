@@ -15,9 +15,9 @@ from pathlib import Path
 
 from benchmarks.real_pairs import SIX
 
-from homolog.compare import compare
 from homolog.demo.catalogue import read_catalogue
 from homolog.demo.fetch import default_cache, fetch
+from homolog.pipeline import compare
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "src" / "homolog" / "probes" / "background.json"

@@ -25,11 +25,13 @@ from benchmarks.null_pairs import draw_headlines, draw_totals
 from homolog.probes.exchangeable import find_order
 
 _SHOWN = (0.05, 0.01, 0.001)
+_PARTS = 2
+"""Into how many seeds a measurement is cut, whatever the number of cores: the same draws on every machine."""
 
 
 def show(name: str, log10_p: np.ndarray) -> None:
     """Print one row of the table."""
-    shares = "".join(f"{(log10_p <= np.log10(alpha) + 1e-9).mean():11.5f}" for alpha in _SHOWN)
+    shares = "".join(f"{(log10_p <= np.log10(alpha) + 1e-9).mean():12.5f}" for alpha in _SHOWN)
     over = exceedances(log10_p)
     band = "kept" if not over else f"OVER at {over[0][0]:.2g}: {over[0][1]} > {over[0][2]}"
     print(f"{name:34}{len(log10_p):9}{10 ** log10_p.min():11.1e}{shares}  {band}", flush=True)
@@ -43,11 +45,11 @@ def measure_statistic(statistic: str, draws: int, seed: int) -> list[tuple[str, 
 
 def measure_nulls(draws: int, pairs: int, seed: int, jobs: int) -> None:
     """Print the table of null draws."""
-    header = "".join(f"{f'P(p<={alpha:g})':>11}" for alpha in _SHOWN)
+    header = "".join(f"{f'P(p<={alpha:g})':>12}" for alpha in _SHOWN)
     print(f"{'statistic':34}{'draws':>9}{'smallest p':>11}{header}  99 % band")
     with ProcessPoolExecutor(jobs) as pool:
         running = [pool.submit(measure_statistic, statistic, draws, seed) for statistic in STATISTICS]
-        chunks = [pairs // (2 * jobs)] * (2 * jobs)
+        chunks = [pairs // _PARTS] * _PARTS
         seeds = range(seed, seed + len(chunks))
         headlines = pool.map(draw_headlines, chunks, seeds)
         totals = pool.map(draw_totals, chunks, seeds)
@@ -87,7 +89,7 @@ def measure_order(draws: int, seed: int, jobs: int) -> None:
     print(f"{'units':>6} {'groups':>8}  called ordered")
     with ProcessPoolExecutor(jobs) as pool:
         for units in (13, 64, 512):
-            chunks = [draws // (4 * jobs)] * (4 * jobs)
+            chunks = [draws // (2 * _PARTS)] * (2 * _PARTS)
             seeds = range(seed, seed + len(chunks))
             found = sum(pool.map(_count_fair, [units] * len(chunks), chunks, seeds))
             print(f"{units:6} {sum(chunks):8}  {found} of fair units", flush=True)

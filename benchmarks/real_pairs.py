@@ -8,10 +8,10 @@ from __future__ import annotations
 from itertools import combinations
 from pathlib import Path
 
-from homolog.compare import compare
 from homolog.comparison import Comparison
 from homolog.demo.catalogue import read_catalogue
 from homolog.demo.fetch import default_cache, fetch
+from homolog.pipeline import compare
 
 SIX = (
     "SCEPTR",

@@ -1,8 +1,6 @@
 """homolog reads the weights of language models and says whether one descends from another.
 
->>> import homolog
->>> homolog.compare  # doctest: +ELLIPSIS
-<function compare at ...>
+`compare` two checkpoints, `inspect` one that `open_checkpoint` opened.
 """
 
 from __future__ import annotations
@@ -14,14 +12,17 @@ from homolog.version import __version__
 
 if TYPE_CHECKING:
     from homolog.checkpoint.open import open_checkpoint
-    from homolog.compare import compare
     from homolog.comparison import Comparison
+    from homolog.pipeline import compare
+    from homolog.roles.inspect import Inspection, inspect
 
-__all__ = ["Comparison", "__version__", "compare", "open_checkpoint"]
+__all__ = ["Comparison", "Inspection", "__version__", "compare", "inspect", "open_checkpoint"]
 
 _HOMES = {
     "Comparison": "homolog.comparison",
-    "compare": "homolog.compare",
+    "Inspection": "homolog.roles.inspect",
+    "compare": "homolog.pipeline",
+    "inspect": "homolog.roles.inspect",
     "open_checkpoint": "homolog.checkpoint.open",
 }
 

@@ -23,8 +23,8 @@ from tests.compare.disguise import (
     turn_residual,
 )
 
-from homolog.compare import compare
 from homolog.comparison import Comparison
+from homolog.pipeline import compare
 
 ZOO = Path(__file__).parents[1] / "zoo"
 WIDTH, UNITS = 64, 128

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tests.compare.disguise import Tensors, load, pick_layers, pick_units, save
 
-from homolog.compare import compare
 from homolog.errors import UsageError
+from homolog.pipeline import compare
 
 ZOO = Path(__file__).parents[1] / "zoo"
 FFN = "model.layers.{}.mlp.{}.weight"

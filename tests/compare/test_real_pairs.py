@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from benchmarks.real_pairs import SIX
 
-from homolog.compare import compare
+from homolog.pipeline import compare
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real")]
 

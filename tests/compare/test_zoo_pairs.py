@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from homolog.compare import compare
+from homolog.pipeline import compare
 
 ZOO = Path(__file__).parents[1] / "zoo"
 

@@ -39,7 +39,7 @@ def compare(
 
     if report:
         output.check_target(report, force=force)
-    from homolog.compare import compare as compare_models
+    from homolog.pipeline import compare as compare_models
 
     with Progress(quiet=quiet) as progress:
         comparison = compare_models(Path(a), Path(b), seed=seed, units=units, full=full, progress=progress)

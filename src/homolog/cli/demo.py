@@ -27,9 +27,9 @@ def demo(
     """
     from homolog.cli import output
     from homolog.cli.progress import Progress
-    from homolog.compare import compare
     from homolog.demo.catalogue import read_catalogue
     from homolog.demo.fetch import cached_folder, default_cache, fetch
+    from homolog.pipeline import compare
     from homolog.report.html import write_report
     from homolog.report.terminal import print_comparison
 

@@ -21,7 +21,7 @@ __all__ = ["find_clones", "find_own_heads"]
 _SUSPICIOUS = -3.0
 """log10 p, corrected over the pairs: calling two fresh blocks clones costs a little support, missing clones would inflate it."""
 
-_UNITS, _CHANNELS = 256, 512
+_UNITS, _CHANNELS = 256, 256
 
 _ALIKE = 4.5
 """z of one pair of heads."""

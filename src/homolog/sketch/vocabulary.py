@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from homolog.errors import MalformedCheckpoint
 
-__all__ = ["Vocabulary", "read_vocabulary"]
+__all__ = ["Vocabulary", "read_vocabularies", "read_vocabulary"]
 
 _MOST_BYTES = 100 * 2**20
 _MOST_TOKENS = 4_000_000
@@ -54,18 +54,23 @@ def read_vocabulary(folder: Path | None) -> Vocabulary | None:
 
     Raises MalformedCheckpoint for a tokenizer file whose contents contradict its format.
     """
-    if folder is None:
-        return None
-    readers = (
-        ("tokenizer.json", _read_tokenizer_json),
-        ("vocab.json", _read_vocab_json),
-        ("vocab.txt", _read_vocab_txt),
-    )
-    for name, reader in readers:
-        path = folder / name
-        if path.is_file():
-            return reader(path)
-    return None
+    path = _find(folder)
+    return _READERS[path.name](path, _read_text(path)) if path else None
+
+
+def read_vocabularies(a: Path | None, b: Path | None) -> tuple[Vocabulary | None, Vocabulary | None]:
+    """Both models' vocabularies; two copies of one file are parsed once."""
+    first, second = _find(a), _find(b)
+    if first and second and first.name == second.name and first.stat().st_size == second.stat().st_size:
+        text = _read_text(first)
+        if text == _read_text(second):
+            shared = _READERS[first.name](first, text)
+            return shared, shared
+    return read_vocabulary(a), read_vocabulary(b)
+
+
+def _find(folder: Path | None) -> Path | None:
+    return next((folder / name for name in _READERS if (folder / name).is_file()), None) if folder else None
 
 
 def _read_text(path: Path) -> str:
@@ -78,9 +83,9 @@ def _read_text(path: Path) -> str:
         raise MalformedCheckpoint(path, at=f"byte {error.start}", found=error.reason, expected="UTF-8 text") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, text: str) -> dict[str, Any]:
     try:
-        document = json.loads(_read_text(path))
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise MalformedCheckpoint(path, at="document", found=str(error), expected="JSON of reasonable depth") from None
     if not isinstance(document, dict):
@@ -88,8 +93,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _read_tokenizer_json(path: Path) -> Vocabulary:
-    document = _read_json(path)
+def _read_tokenizer_json(path: Path, text: str) -> Vocabulary:
+    document = _read_json(path, text)
     model = document.get("model")
     if not isinstance(model, dict):
         raise MalformedCheckpoint(path, at="model", found=type(model).__name__, expected="an object")
@@ -109,18 +114,26 @@ def _read_tokenizer_json(path: Path) -> Vocabulary:
     )
 
 
-def _read_vocab_json(path: Path) -> Vocabulary:
-    tokens = _checked(path, "document", _read_json(path))
+def _read_vocab_json(path: Path, text: str) -> Vocabulary:
+    tokens = _checked(path, "document", _read_json(path, text))
     return _build(path.name, tokens, {}, byte_level="Ġ" in "".join(list(tokens)[:5000]), merges=None)
 
 
-def _read_vocab_txt(path: Path) -> Vocabulary:
-    lines = _read_text(path).split("\n")
+def _read_vocab_txt(path: Path, text: str) -> Vocabulary:
+    lines = text.split("\n")
     if lines and lines[-1] == "":
         lines.pop()
     if len(lines) > _MOST_TOKENS:
         raise MalformedCheckpoint(path, at="lines", found=str(len(lines)), expected=f"at most {_MOST_TOKENS}")
     return _build(path.name, {line.rstrip("\r"): i for i, line in enumerate(lines)}, {}, byte_level=False, merges=None)
+
+
+_READERS: Mapping[str, Callable[[Path, str], Vocabulary]] = {
+    "tokenizer.json": _read_tokenizer_json,
+    "vocab.json": _read_vocab_json,
+    "vocab.txt": _read_vocab_txt,
+}
+"""By file name, the most telling first."""
 
 
 def _checked(path: Path, at: str, listed: Any) -> dict[str, int]:
