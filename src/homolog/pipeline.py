@@ -141,7 +141,9 @@ def _examine(
     agrees = Evidence(findings, Initialisation.not_asked(), None, identical=False).agrees()
     return _Examined(
         findings=findings,
-        initialisation=weigh_initialisation(pair, layers, profiles.finding) if agrees else Initialisation.not_asked(),
+        initialisation=weigh_initialisation(pair, _recognised(pair, findings) or layers, profiles.finding)
+        if agrees
+        else Initialisation.not_asked(),
         identical=agrees and _identical(models, anatomies, pair, full=full),
         pair=pair,
         layers=layers,
@@ -150,9 +152,18 @@ def _examine(
     )
 
 
+def _recognised(pair: Pair, findings: Sequence[Finding]) -> dict[int, int]:
+    """Layers of B whose origin was found: what new layers hold says nothing of how the old ones were trained."""
+    return {origin.b: origin.a for origin in map_layers(pair, _on_ffn(findings)) if origin.a is not None}
+
+
+def _on_ffn(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.probe.startswith("ffn.")]
+
+
 def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: Provenance, run: Run) -> Comparison:
     pair = examined.pair
-    ffn = [finding for finding in examined.findings if finding.probe.startswith("ffn.")]
+    ffn = _on_ffn(examined.findings)
     origins = map_layers(pair, ffn) if pair else ()
     inherited = count_inherited(origins)
     evidence = Evidence(examined.findings, examined.initialisation, inherited, examined.identical, examined.unresolved)

@@ -7,7 +7,7 @@ the trainings on which the thresholds were measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,15 @@ from homolog.checkpoint.base import Array
 from homolog.probes.channels import common_roles
 from homolog.probes.finding import Finding
 from homolog.probes.pair import Pair
+from homolog.roles.role import Role
 
 __all__ = ["Initialisation", "weigh_initialisation"]
 
-DESCENT = 0.65
-INITIALISATION = 0.55
-"""Correlation of norm gains over channels: at least the first supports descent, at most the second a shared initialisation only."""
+DESCENT = 0.55
+"""Correlation of the gains of attention norms over channels from which on descent is supported."""
+
+_GAINS, _BIASES = (0.47, DESCENT), (0.5, 0.75)
+"""At most the first supports a shared initialisation only, at least the second descent; between them nothing is said."""
 
 _FLAT = 1e-3
 """A gain vector whose spread is below this share of its mean carries nothing."""
@@ -46,11 +49,12 @@ class Initialisation:
 def weigh_initialisation(pair: Pair, layers: Mapping[int, int], profiles: Finding) -> Initialisation:
     """Decide between descent and shared initialisation, for a pair whose indices agree.
 
-    ``layers`` maps layers of B to layers of A. Evidence, in the order in which it is used: the correlation over channels of norm gains,
-    of biases if gains carry nothing, and the unit profiles if neither does. The cosine of trained token rows is given for information.
+    ``layers`` maps the layers of B that were recognised to their layers of A. Evidence, in the order in which it is used: the correlation
+    over channels of the gains of attention norms, of biases if gains carry nothing, and the unit profiles if neither does. The cosine of
+    trained token rows is given for information.
     """
-    gains = _correlation(pair, layers, part="weight")
-    biases = _correlation(pair, layers, part="bias")
+    gains = _mean([r for role, r in _correlations(pair, layers) if role.kind == "norm.attn" and role.part == "weight"])
+    biases = _mean([r for role, r in _correlations(pair, layers) if role.part == "bias"])
     evidence: dict[str, float] = {}
     if gains is not None:
         evidence["gain_correlation"] = gains
@@ -60,9 +64,9 @@ def weigh_initialisation(pair: Pair, layers: Mapping[int, int], profiles: Findin
         evidence["profile_log10_p"] = profiles.log10_p
     evidence.update(_token_cosines(pair))
     if gains is not None:
-        return _decide("norm gains", gains, evidence)
+        return _decide("gains of the attention norms", gains, _GAINS, evidence)
     if biases is not None:
-        return _decide("biases", biases, evidence)
+        return _decide("biases", biases, _BIASES, evidence)
     if profiles.log10_p is not None and profiles.log10_p <= -9.0:
         text = "No norm gain or bias can be compared; the profiles of the units, which training writes, agree by index."
         return Initialisation("trained_together", evidence, text)
@@ -70,11 +74,11 @@ def weigh_initialisation(pair: Pair, layers: Mapping[int, int], profiles: Findin
     return Initialisation("undecided", evidence, text)
 
 
-def _decide(what: str, r: float, evidence: Mapping[str, float]) -> Initialisation:
-    if r >= DESCENT:
+def _decide(what: str, r: float, thresholds: tuple[float, float], evidence: Mapping[str, float]) -> Initialisation:
+    if r >= thresholds[1]:
         text = f"The {what}, which start out constant and are written by training alone, agree over the channels (r = {r:.2f})."
         return Initialisation("trained_together", evidence, text)
-    if r <= INITIALISATION:
+    if r <= thresholds[0]:
         text = (
             f"The {what}, which start out constant and are written by training alone, hardly agree over the channels (r = {r:.2f}): "
             "the models share their first random numbers, not their training."
@@ -84,30 +88,22 @@ def _decide(what: str, r: float, evidence: Mapping[str, float]) -> Initialisatio
     return Initialisation("undecided", evidence, text)
 
 
-def _correlation(pair: Pair, layers: Mapping[int, int], *, part: str) -> float | None:
-    """Correlation over channels of the normal scores of all vectors of one kind, each centred by itself; ``None`` if none varies."""
-    x, y = [], []
+def _correlations(pair: Pair, layers: Mapping[int, int]) -> Iterator[tuple[Role, float]]:
+    """For every channel vector that both models have, and that varies in both, the correlation of its normal scores."""
     for role_a, role_b in zip(*common_roles(pair, layers), strict=True):
-        if (
-            role_b not in pair.b.channels
-            or role_b.part != part
-            or (part == "weight" and not role_b.kind.startswith("norm"))
-        ):
+        first, second = pair.a.channels.get(role_a), pair.b.channels.get(role_b)
+        if first is None or second is None or len(first) != len(second) or not (_varies(first) and _varies(second)):
             continue
-        first, second = pair.a.channels[role_a], pair.b.channels[role_b]
-        if len(first) == len(second) and _varies(first) and _varies(second):
-            x.append(normal_scores(first[:, None])[:, 0])
-            y.append(normal_scores(second[:, None])[:, 0])
-    return _pearson(x, y) if x else None
+        x, y = (normal_scores(vector[:, None])[:, 0].astype(np.float64) for vector in (first, second))
+        yield role_b, float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+
+def _mean(correlations: list[float]) -> float | None:
+    return float(np.mean(correlations)) if correlations else None
 
 
 def _varies(vector: Array) -> bool:
     return bool(vector.std() > _FLAT * max(float(np.abs(vector.mean())), 1e-6))
-
-
-def _pearson(x: Sequence[Array], y: Sequence[Array]) -> float:
-    first, second = np.concatenate(x).astype(np.float64), np.concatenate(y).astype(np.float64)
-    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
 
 
 def _token_cosines(pair: Pair) -> dict[str, float]:
