@@ -14,7 +14,7 @@ from homolog.errors import UsageError
 from homolog.lab.bpe import Tokenizer
 from homolog.lab.shape import Shape, Weights
 
-__all__ = ["load_model", "load_truth", "round_weights", "save_model"]
+__all__ = ["load_model", "load_truth", "round_weights", "save_model", "save_weights"]
 
 
 def round_weights(weights: Weights) -> Weights:
@@ -24,6 +24,13 @@ def round_weights(weights: Weights) -> Weights:
 
 def save_model(folder: Path, shape: Shape, weights: Weights, tokenizer: Tokenizer, truth: dict[str, Any]) -> None:
     """Write weights, config, tokenizer and ``truth.json``; the truth comes last, so a folder that has one is whole."""
+    save_weights(folder, shape, weights)
+    tokenizer.save(folder)
+    (folder / "truth.json").write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def save_weights(folder: Path, shape: Shape, weights: Weights) -> None:
+    """Write weights and config alone."""
     folder.mkdir(parents=True, exist_ok=True)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start, blocks = 0, []
@@ -42,8 +49,6 @@ def save_model(folder: Path, shape: Shape, weights: Weights, tokenizer: Tokenize
     partial.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blocks))
     partial.replace(folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(shape.config(), indent=1) + "\n", encoding="utf-8")
-    tokenizer.save(folder)
-    (folder / "truth.json").write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_truth(folder: Path) -> dict[str, Any]:

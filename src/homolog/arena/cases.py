@@ -1,0 +1,170 @@
+"""Cases and pairs: trained models, models derived from them by a recipe, and what is true of every two of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from homolog.arena.recipes import MERGE_RECIPES, Step, list_recipes
+from homolog.arena.zoo import Zoo
+from homolog.errors import UsageError
+from homolog.lab.merges import apply_merge
+from homolog.lab.operations import apply_operation
+from homolog.lab.store import load_model, save_weights
+from homolog.sketch.vocabulary import read_vocabulary
+
+__all__ = ["Case", "Pair", "open_case", "plan_pairs"]
+
+INDEPENDENT, RELATED, SHARED = "independent", "related", "shared_initialisation"
+_SIDE_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A trained model of the zoo (one source, no steps), or one made from it; with ``merge`` made of several."""
+
+    name: str
+    sources: tuple[str, ...]
+    steps: tuple[Step, ...] = ()
+    merge: Step | None = None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it lies in the zoo as it is."""
+        return not self.steps and self.merge is None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A known model and one in question, with the truth about them."""
+
+    a: Case
+    b: Case
+    label: str
+    """``related``, ``independent`` or ``shared_initialisation``."""
+    operation: str
+    """What stands between them: a kind of training, or the recipe that made B."""
+    lineages: tuple[str, ...]
+    """The lineages of both, without repetition, sorted."""
+    held_out: bool
+    """Whether one of them is held out: no threshold is chosen on such a pair."""
+
+    @property
+    def name(self) -> str:
+        """``a | b``."""
+        return f"{self.a.name} | {self.b.name}"
+
+    def digest(self, zoo: Zoo) -> str:
+        """Changes whenever a source or a recipe does."""
+        parts = [
+            [[zoo.records[source].digest for source in case.sources], list(case.steps), case.merge]
+            for case in (self.a, self.b)
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan_pairs(zoo: Zoo) -> list[Pair]:
+    """All pairs of trained models, and every derived model against its base and against an independent one."""
+    names = sorted(zoo.records)
+    trained = [_pair(zoo, *_elder_first(zoo, a, b)) for a, b in combinations(map(_trained, names), 2)]
+    return [*trained, *_derived_pairs(zoo), *_sorted_pairs(zoo)]
+
+
+@contextmanager
+def open_case(case: Case, zoo: Zoo) -> Iterator[Path]:
+    """The folder of a case; one that has to be made lies in a temporary folder, and is gone afterwards."""
+    if case.is_trained:
+        yield zoo.records[case.sources[0]].folder
+        return
+    models = [load_model(zoo.records[source].folder) for source in case.sources]
+    shape, weights = models[0]
+    if case.merge is not None:
+        arguments = dict(case.merge)
+        weights = apply_merge(arguments.pop("kind"), [model for _, model in models], **arguments)
+    for step in case.steps:
+        outcome = apply_operation(shape, weights, dict(step))
+        shape, weights = outcome.shape, outcome.weights
+    with TemporaryDirectory(prefix="homolog-arena-") as made:
+        folder = Path(made)
+        save_weights(folder, shape, weights)
+        for name in _SIDE_FILES:
+            if (side := zoo.records[case.sources[0]].folder / name).is_file():
+                shutil.copy(side, folder / name)
+        yield folder
+
+
+def _trained(name: str) -> Case:
+    return Case(name, (name,))
+
+
+def _pair(zoo: Zoo, a: Case, b: Case, operation: str | None = None) -> Pair:
+    families = [frozenset().union(*(zoo.records[source].family for source in case.sources)) for case in (a, b)]
+    lineages = [{zoo.lineage(source) for source in case.sources} for case in (a, b)]
+    label = RELATED if families[0] & families[1] else SHARED if lineages[0] & lineages[1] else INDEPENDENT
+    between = tuple(sorted(lineages[0] | lineages[1]))
+    if operation is None:
+        descends = a.sources[0] in families[1]
+        kind = zoo.records[b.sources[0]].kind if descends else "siblings"
+        operation = kind if label == RELATED else label
+    return Pair(a, b, label, operation, between, any(map(zoo.is_held_out, between)))
+
+
+def _elder_first(zoo: Zoo, a: Case, b: Case) -> tuple[Case, Case]:
+    """The one that the other descends from, if it does, is the known model."""
+    return (b, a) if b.name in zoo.records[a.name].family else (a, b)
+
+
+def _bases(zoo: Zoo) -> list[str]:
+    """One base for every lineage that the lab's operations are defined for."""
+    firsts = sorted({zoo.lineage(name) for name in zoo.records} & zoo.records.keys())
+    return [name for name in firsts if zoo.records[name].truth["shape"]["family"] != "gpt2"]
+
+
+def _derived_pairs(zoo: Zoo) -> list[Pair]:
+    """For every recipe B is made from a descendant of the base, or the base itself, and compared with the base and with another base."""
+    pairs, bases = [], _bases(zoo)
+    for place, base in enumerate(bases):
+        stranger = _trained(bases[(place + 1) % len(bases)]) if len(bases) > 1 else None
+        for operation, case in _derive(zoo, base):
+            pairs.append(_pair(zoo, _trained(base), case, operation))
+            if stranger is not None:
+                pairs.append(_pair(zoo, stranger, case, operation))
+    return pairs
+
+
+def _derive(zoo: Zoo, base: str) -> Iterator[tuple[str, Case]]:
+    shape_of = {name: record.truth["shape"] for name, record in zoo.records.items()}
+    heirs = [
+        record.name
+        for record in zoo.records.values()
+        if base in record.truth["ancestors"] and shape_of[record.name] == shape_of[base]
+    ]
+    source = next((name for name in heirs if zoo.records[name].kind == "continued_training"), base)
+    shape, _ = load_model(zoo.records[source].folder)
+    for operation, steps in list_recipes(shape, _unused_rows(zoo, source)).items():
+        yield operation, Case(f"{source} + {operation}", (source,), steps)
+    if len(heirs) >= 2:
+        for operation, merge in MERGE_RECIPES.items():
+            plain = operation in ("merged_linear", "merged_slerp")
+            sources = (*heirs[:2],) if plain else (base, *heirs[:2])
+            yield operation, Case(f"{' + '.join(sources)}: {operation}", sources, (), merge)
+
+
+def _sorted_pairs(zoo: Zoo) -> list[Pair]:
+    """Independent bases whose units were both sorted by importance: equal indices without descent."""
+    cases = {base: Case(f"{base} + units_sorted", (base,), ({"kind": "sort_units"},)) for base in _bases(zoo)}
+    return [_pair(zoo, cases[a], cases[b], "units_sorted") for a, b in combinations(cases, 2)]
+
+
+def _unused_rows(zoo: Zoo, name: str) -> Sequence[int]:
+    vocabulary = read_vocabulary(zoo.records[name].folder)
+    if vocabulary is None:
+        raise UsageError(f"{zoo.records[name].folder}: no tokenizer beside the weights")
+    return sorted(vocabulary.ids[token] for token in vocabulary.untrained)

@@ -1,0 +1,160 @@
+"""Running methods over pairs: resumable, one line of JSON for every finished score."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from homolog.arena.cases import Case, Pair, open_case
+from homolog.arena.methods.base import Method, MethodScore, Model
+from homolog.arena.zoo import Zoo
+from homolog.errors import UsageError
+from homolog.provenance import round_floats
+from homolog.version import __version__
+
+__all__ = ["RESULTS", "Result", "run_arena"]
+
+RESULTS = "results.jsonl"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One score: what a method said of a pair, with the truth about it."""
+
+    a: str
+    b: str
+    label: str
+    operation: str
+    lineages: tuple[str, ...]
+    held_out: bool
+    derived: bool
+    """Whether B, or A, was made by a recipe rather than trained."""
+    method: str
+    score: MethodScore
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat, floats to six digits."""
+        flat = {key: value for key, value in asdict(self).items() if key != "score"}
+        document = round_floats({**flat, **asdict(self.score)})
+        assert isinstance(document, dict)
+        return document
+
+
+def run_arena(
+    zoo: Zoo, pairs: Sequence[Pair], methods: Sequence[Method], out: Path, progress: Progress = lambda *_: None
+) -> list[Result]:
+    """Score every pair with every method, and return the results in the order of ``pairs``.
+
+    Finished scores are kept in ``out/results.jsonl`` as they come, and not computed again as long as the models, the recipe and the
+    version of homolog are the same. Raises ``UsageError`` where ``out`` cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        kept = _read_kept(out / RESULTS)
+        with (out / RESULTS).open("a", encoding="utf-8") as file:
+            for key, result in _score_missing(zoo, pairs, methods, kept, progress):
+                # one write of one line: a kill leaves at most one torn line, which the next run skips
+                file.write(json.dumps({"key": key, **result.to_json()}, allow_nan=False) + "\n")
+                file.flush()
+                kept[key] = _from_json(result.to_json())
+    except OSError as error:
+        raise UsageError(f"{out}: the results cannot be written there ({error.strerror or error})") from error
+    wanted = [(_key(zoo, pair, method), pair) for pair in pairs for method in methods]
+    return [
+        replace(kept[key], label=pair.label, operation=pair.operation, held_out=pair.held_out) for key, pair in wanted
+    ]
+
+
+def _score_missing(
+    zoo: Zoo, pairs: Sequence[Pair], methods: Sequence[Method], kept: dict[str, Result], progress: Progress
+) -> Iterator[tuple[str, Result]]:
+    missing = {pair.name: [m for m in methods if _key(zoo, pair, m) not in kept] for pair in pairs}
+    waiting = [pair for pair in pairs if missing[pair.name]]
+    done, total = len(pairs) - len(waiting), len(pairs)
+    for case, group in groupby(waiting, key=lambda pair: pair.b):  # a derived model is made once for its neighbours
+        with ExitStack() as stack:
+            b = _open(stack, case, zoo)
+            for pair in group:
+                progress(f"{pair.operation}: {pair.name}", done, total)
+                with ExitStack() as inner:
+                    a = _open(inner, pair.a, zoo)
+                    for method in missing[pair.name]:
+                        yield _key(zoo, pair, method), _describe(pair, method.name, _measure(method, a, b))
+                done += 1
+    progress("done", total, total)
+
+
+def _open(stack: ExitStack, case: Case, zoo: Zoo) -> Model:
+    return stack.enter_context(Model(stack.enter_context(open_case(case, zoo))))
+
+
+def _measure(method: Method, a: Model, b: Model) -> MethodScore:
+    """The score with its cost; memory is what the process held at most beyond what it held before."""
+    before = _reset_peak()
+    began = time.perf_counter()
+    score = method.score(a, b)
+    seconds = time.perf_counter() - began if score.seconds is None else score.seconds
+    peak = score.peak_bytes
+    if peak is None and before is not None:
+        peak = max(0, (_resident("VmHWM") or 0) - before)
+    return score if score.value is None else replace(score, seconds=seconds, peak_bytes=peak)
+
+
+def _reset_peak() -> int | None:
+    """Let the peak of this process start anew, and say what it holds now; ``None`` where the system does not do that."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return None
+    return _resident("VmRSS")
+
+
+def _resident(field: str) -> int | None:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    _, found, rest = status.partition(f"{field}:")
+    return int(rest.split(maxsplit=1)[0]) * 1024 if found else None
+
+
+def _describe(pair: Pair, method: str, score: MethodScore) -> Result:
+    derived = not (pair.a.is_trained and pair.b.is_trained)
+    return Result(
+        pair.a.name, pair.b.name, pair.label, pair.operation, pair.lineages, pair.held_out, derived, method, score
+    )
+
+
+def _key(zoo: Zoo, pair: Pair, method: Method) -> str:
+    return f"{method.name} {pair.digest(zoo)} {pair.operation} {__version__}"
+
+
+def _read_kept(path: Path) -> dict[str, Result]:
+    kept: dict[str, Result] = {}
+    if not path.exists():
+        return kept
+    text = path.read_text(encoding="utf-8")
+    for line in text.splitlines():
+        try:
+            document = json.loads(line)
+            key = document.pop("key")
+            kept[key] = _from_json(document)
+        except (ValueError, KeyError, TypeError):
+            continue  # torn by a kill: that score is computed again
+    if text and not text.endswith("\n"):
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+        partial.replace(path)
+    return kept
+
+
+def _from_json(document: dict[str, Any]) -> Result:
+    fields = MethodScore.__dataclass_fields__.keys()
+    score = MethodScore(**{key: document[key] for key in fields})
+    rest = {key: value for key, value in document.items() if key not in fields}
+    return Result(**{**rest, "lineages": tuple(rest["lineages"])}, score=score)
