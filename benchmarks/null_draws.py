@@ -124,7 +124,7 @@ def _order(rng: Generator, world: World) -> float:
 def _profiles(rng: Generator, world: World) -> float:
     a, b = (
         np.where(np.any(rows != 0, axis=1, keepdims=True), rows, np.float32(np.nan))
-        for rows in _either_way(rng, world, 12, 3)
+        for rows in _either_way(rng, world, 12, 2)
     )
     test = profile_test(a, b, same_axis=True, rngs=lambda _: rng)
     return test.log10_p if test else 0.0
