@@ -24,7 +24,7 @@ from homolog.probes.channels import find_shared_table, probe_channel_profiles, p
 from homolog.probes.clones import find_clones
 from homolog.probes.exhibits import background, gain_cosines, std_curves
 from homolog.probes.experts import probe_experts
-from homolog.probes.ffn import probe_aligned_rows, probe_profiles, probe_rows, usable_blocks
+from homolog.probes.ffn import FfnResult, probe_aligned_rows, probe_profiles, probe_rows, usable_blocks
 from homolog.probes.finding import Finding
 from homolog.probes.initialisation import Initialisation, weigh_initialisation
 from homolog.probes.pair import Pair
@@ -133,7 +133,7 @@ def _examine(
         aligned.finding,
         profiles.finding,
         probe_columns(pair, shared_table),
-        probe_channel_profiles(pair, layers, shared_table),
+        probe_channel_profiles(pair, _layers_for_channels(pair, profiles), shared_table),
         probe_values(pair, layers),
         probe_experts(pair),
         probe_untrained(pair, anchors, frame, no_frame, shared_table),
@@ -150,6 +150,15 @@ def _examine(
         blocks=mapped.blocks,
         anchors=anchors,
     )
+
+
+def _layers_for_channels(pair: Pair, profiles: FfnResult) -> Mapping[int, int]:
+    """A map that does not depend on which channel is which: layer by layer at equal depth, else by unit profiles over whole rows."""
+    depths = {sketch.anatomy.dims.layers for sketch in (pair.a, pair.b)}
+    whole = all(block.up.shape[1] == sketch.anatomy.dims.width for sketch in (pair.a, pair.b) for block in sketch.units)
+    if len(depths) > 1 and whole:
+        return profiles.layers(pair)
+    return {layer: layer for layer in range(min(depths))}
 
 
 def _recognised(pair: Pair, findings: Sequence[Finding]) -> dict[int, int]:

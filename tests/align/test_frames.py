@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.linalg import orthogonal_procrustes  # type: ignore[import-untyped]
+from scipy.linalg import orthogonal_procrustes
 from tests.naive import index_statistics as naive
 
 from homolog.align.layers import map_by_cosine, map_by_profile
