@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from homolog.cli.arena import arena
 from homolog.cli.compare import compare
 from homolog.cli.demo import demo
 from homolog.cli.inspect import inspect
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(inspect)
 app.command()(compare)
+app.command()(arena)
 app.command()(demo)
 
 # Newer Typers carry a Click of their own, older ones use the installed one; this is the base of either's complaints

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from homolog.provenance import round_floats
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["canonical", "check_target", "console", "note", "print_json", "printable"]
+__all__ = ["canonical", "check_target", "console", "note", "print_columns", "print_json", "printable"]
 
 _PIPED_WIDTH = 100
 
@@ -56,6 +56,21 @@ def note(text: str) -> None:
 def printable(text: str) -> str:
     """A name from a file that anyone may have written, without what could move the cursor or hide a line."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def print_columns(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
+    """Print some columns of a table whose first row names them."""
+    from rich import box
+    from rich.table import Table
+
+    header, *body = rows
+    places = [header.index(column) for column in columns]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in body:
+        table.add_row(*(row[place] for place in places))
+    console().print(table, markup=False)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

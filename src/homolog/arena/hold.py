@@ -1,0 +1,80 @@
+"""Holding the arena: plan, run, sum up, and write what came out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from homolog.arena.cases import Pair, plan_pairs
+from homolog.arena.methods.catalogue import choose_methods
+from homolog.arena.page import render_page
+from homolog.arena.run import Progress, run_arena
+from homolog.arena.table import Table, make_table, write_csv, write_markdown
+from homolog.arena.zoo import read_zoo
+from homolog.provenance import Provenance
+
+__all__ = ["Held", "hold_arena"]
+
+_QUICK = 3
+"""Pairs of every truth and operation in a quick run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The figures, and the files that hold them."""
+
+    table: Table
+    files: tuple[Path, ...]
+
+
+def hold_arena(
+    zoo: Path, out: Path, methods: Sequence[str] = (), *, quick: bool = False, progress: Progress = lambda *_: None
+) -> Held:
+    """Run ``methods`` (all if none is named) over the pairs of ``zoo`` and write the answer to ``out``.
+
+    ``quick`` takes a few pairs of every kind. A run that was stopped goes on where it stopped. Raises ``UsageError`` for an unknown
+    method, a folder without models, or an ``out`` that cannot be written.
+    """
+    chosen = choose_methods(methods)
+    models = read_zoo(zoo)
+    pairs = plan_pairs(models)
+    if quick:
+        pairs = _sample(pairs)
+    results = run_arena(models, pairs, chosen, out, progress)
+    lineages = {lineage for pair in pairs for lineage in pair.lineages}
+    table = make_table(chosen, results, filter(models.is_held_out, lineages))
+    options = {"zoo": str(zoo), "out": str(out), "methods": ",".join(methods), "quick": quick}
+    defaults = {"zoo": "tests/zoo", "out": "arena", "methods": "", "quick": False}
+    command = Provenance.of("arena", (), options, defaults).command
+    return Held(
+        table,
+        (
+            _write(out / "scores.csv", write_csv(results)),
+            _write(out / "table.md", write_markdown(table)),
+            _write(out / "arena.html", render_page(table, command)),
+        ),
+    )
+
+
+def _sample(pairs: Sequence[Pair]) -> list[Pair]:
+    seen: dict[tuple[str, str], int] = {}
+    kept = []
+    for pair in pairs:
+        kind = (pair.label, pair.operation)
+        seen[kind] = seen.get(kind, 0) + 1
+        if seen[kind] <= _QUICK:
+            kept.append(pair)
+    return kept
+
+
+def _write(path: Path, text: str) -> Path:
+    """The file appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
