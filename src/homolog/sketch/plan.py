@@ -12,7 +12,7 @@ __all__ = ["ReadingPlan", "plan_reading"]
 SMALL = 128 * 2**20
 """Checkpoints up to this many bytes are read whole."""
 
-_FULL_UNITS = 512
+_FULL_UNITS = 256
 _MOST_BLOCKS = 128
 _SLAB = 128
 _WIDEST_RATIO = 4
@@ -37,7 +37,7 @@ class ReadingPlan:
 def plan_reading(a: Anatomy, b: Anatomy, nbytes: int, units: int, full: bool) -> tuple[ReadingPlan, ReadingPlan]:
     """Plan for A and for B; ``nbytes`` is the size of the larger checkpoint.
 
-    Small pairs are read whole; ``full`` reads the whole matrices of large ones too and keeps 512 units of every FFN. Otherwise
+    Small pairs are read whole; ``full`` reads the whole matrices of large ones too and keeps 256 units of every FFN. Otherwise
     ``units`` leading units of every FFN are read, and more of the wider model (up to four times as many), because a pruned or widened
     copy keeps the order of its units but not their positions.
     """
