@@ -129,7 +129,7 @@ def list_figures(table: Table) -> list[list[str]]:
                 _interval(s.auc, "{:.3f}"),
                 _interval(s.detected, "{:.0%}"),
                 f"{_percent(s.held_out_detected)} / {_percent(s.held_out_accused)}",
-                "none" if method.own_threshold is None else f"{method.own_threshold:g}",
+                "none" if method.own_threshold is None else f"{method.own_threshold:.3g}",
                 _percent(s.own_detected),
                 _interval(s.own_accused, "{:.0%}"),
                 _percent(s.shared_accused),

@@ -2,7 +2,8 @@
 
 With X the embeddings of rare tokens, for each of the last two layers the three matrices X W_Qᵀ W_K Xᵀ, X W_Vᵀ W_Oᵀ Xᵀ and X W_1ᵀ W_2ᵀ Xᵀ
 (weights as stored, ``(out, in)``), which no permutation or rotation of the residual stream changes; each is standardised as a whole, and
-the cosine of all of them put end to end is the similarity (ICS). As in the authors' code: W_1 is gate ∘ up for gated FFNs, 4,096 tokens.
+the cosine of all of them put end to end is the similarity (ICS). As in the authors' code: 4,096 tokens, and for gated FFNs W_1 is
+gate ∘ up, entry by entry, which a rotation does change.
 
 Assumed here: the authors rank tokens by their frequency in a corpus; without one, the rarest are the ordinary shared tokens of highest
 id, since byte-pair merges are learned in order of frequency. Grouped keys and values are repeated for the heads that use them.
