@@ -255,7 +255,7 @@ def _needed_share(group: GroupResult, planned: int) -> float | None:
         elif group.kind == "fixed_points":
             p = log10_fixed_points(k, group.of, group.of)
         else:
-            p = log10_fixed_points_within(k, max(group.expected, 1.0))
+            p = log10_fixed_points_within(k, float(group.parts))  # in a copy every unit is matched
         if p + log10(max(planned, 1)) <= RELATED:
             return k / group.of
     return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from homolog.checkpoint.base import Array
+from homolog.probes.exchangeable import find_order, ordered_on_both_sides
 from homolog.probes.finding import Finding, Null
 from homolog.probes.groups import group_of
 from homolog.probes.indices import index_test
@@ -27,19 +29,29 @@ def probe_experts(pair: Pair) -> Finding:
     if reason := pair.ordered(Space.EXPERT):
         return Finding.missing(name, NULL, reason, tests=tests)
     groups, left_out = [], {}
-    for layer, y in pair.b.routers.items():
-        x = pair.a.routers.get(layer)
+    for layer, theirs in pair.b.routers.items():
+        known = pair.a.routers.get(layer)
         label = f"layer {layer}"
-        if x is None:
+        if known is None:
             left_out[label] = "A has no router there"
-        elif x.shape[1] != y.shape[1]:
+        elif known.shape[1] != theirs.shape[1]:
             left_out[label] = "the residual streams differ in width, so the files share no frame"
-        elif not (np.isfinite(x).all() and np.isfinite(y).all()):
+        elif not (np.isfinite(known).all() and np.isfinite(theirs).all()):
             left_out[label] = "contains NaN or Inf"
         else:
             # Routers share a common direction (the load balance of all experts); what tells experts apart is the rest.
-            test = index_test(
-                [x - x.mean(axis=0)], [y - y.mean(axis=0)], same_axis=len(x) == len(y), rngs=pair.rngs(name, layer)
-            )
+            x, y = known - known.mean(axis=0), theirs - theirs.mean(axis=0)
+            if reason := _ordered(pair, layer, x, y):
+                left_out[label] = reason
+                continue
+            test = index_test([x], [y], same_axis=len(x) == len(y), rngs=pair.rngs(name, layer))
             groups.append(group_of(label, test, frame="identity", b_layer=layer, a_layer=layer))
     return Finding.conclude(name, NULL, tests, groups, left_out)
+
+
+def _ordered(pair: Pair, layer: int, x: Array, y: Array) -> str | None:
+    def find(side: str) -> str | None:
+        rows = x if side == "A" else y
+        return find_order(rows, (rows**2).sum(axis=1, keepdims=True), pair.rngs("order experts", layer)(side))
+
+    return ordered_on_both_sides("experts", find)

@@ -42,6 +42,8 @@ class GroupResult:
     """``identity``, ``embedding``, or ``none`` for statistics that need no frame."""
     median_similarity: float = 0.0
     """Median similarity of the matched pairs, for information."""
+    parts: int = 1
+    """Label permutations at work: several for ``fixed_points_within``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,4 +22,5 @@ def group_of(name: str, test: IndexTest, *, frame: str = "none", b_layer: int = 
         log10_p=test.log10_p,
         frame=frame,
         median_similarity=test.median_similarity,
+        parts=test.parts,
     )

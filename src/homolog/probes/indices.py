@@ -43,6 +43,8 @@ class IndexTest:
     median_similarity: float
     rate: float
     """Expected fixed points under the null; 0 for LIS."""
+    parts: int = 1
+    """Label permutations at work: several for value dimensions (one a head) and classes of tokens."""
 
 
 def index_test(a: Sequence[Array], b: Sequence[Array], *, same_axis: bool, rngs: Rngs) -> IndexTest:
@@ -105,7 +107,7 @@ def index_test_within(a: Sequence[Array], b: Sequence[Array], *, rngs: Rngs) -> 
             statistic, "fixed_points", matched, of, rate, log10_fixed_points(statistic, matched, of), median, rate
         )
     log10_p = log10_fixed_points_within(statistic, rate)
-    return IndexTest(statistic, "fixed_points_within", matched, of, rate, log10_p, median, rate)
+    return IndexTest(statistic, "fixed_points_within", matched, of, rate, log10_p, median, rate, len(a))
 
 
 def _test(matches: Matches, labels_a: Labels, labels_b: Labels, same_axis: bool) -> IndexTest:
