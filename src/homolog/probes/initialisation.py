@@ -21,7 +21,7 @@ from homolog.roles.role import Role
 
 __all__ = ["Initialisation", "weigh_initialisation"]
 
-DESCENT = 0.55
+DESCENT = 0.70
 """Correlation of the gains of attention norms over channels from which on descent is supported."""
 
 _GAINS, _BIASES = (0.47, DESCENT), (0.5, 0.75)
