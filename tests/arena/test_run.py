@@ -60,6 +60,20 @@ def test_a_stopped_run_goes_on_where_it_stopped(small_zoo: Path, pairs: list[Pai
     assert all(json.loads(line)["key"] for line in (out / RESULTS).read_text().splitlines())
 
 
+def test_what_failed_or_was_not_installed_is_tried_again(small_zoo: Path, pairs: list[Pair], tmp_path: Path) -> None:
+    def fail(_: Model, __: Model) -> float:
+        raise IndexError("out of range")
+
+    zoo = read_zoo(small_zoo)
+    failing = Method("counting", "none", "nothing", "none", fail)
+    absent = Method("absent", "none", "nothing", "none", fail, missing=lambda: "not installed")
+    results = run_arena(zoo, pairs, [failing, absent], tmp_path)
+    assert {r.score.reason for r in results} == {"failed: IndexError: out of range", "not installed"}
+    counting = Counting()
+    run_arena(zoo, pairs, [counting.method()], tmp_path)
+    assert counting.asked == len(pairs)
+
+
 def test_a_model_that_was_made_anew_is_scored_anew(small_zoo: Path, pairs: list[Pair], tmp_path: Path) -> None:
     zoo, first, second = read_zoo(small_zoo), Counting(), Counting()
     run_arena(zoo, pairs, [first.method()], tmp_path)

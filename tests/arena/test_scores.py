@@ -112,6 +112,7 @@ def test_a_method_that_answers_nothing_says_why() -> None:
     rows = [result(None, label, "a") for label in ("related", "independent")]
     summary = summarise("m", rows)
     assert (summary.answered, summary.auc, summary.reason) == (0, None, "no")
+    assert summary.unanswered == (("no", 2),)
 
 
 def test_the_curve_rises_from_nothing_to_everything() -> None:

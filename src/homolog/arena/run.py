@@ -54,7 +54,7 @@ def run_arena(
     """Score every pair with every method, and return the results in the order of ``pairs``.
 
     Finished scores are kept in ``out/results.jsonl`` as they come, and not computed again as long as the models, the recipe and the
-    version of homolog are the same. Raises ``UsageError`` where ``out`` cannot be written.
+    version of homolog are the same; those of programs that were not installed and of methods that failed are tried again. Raises ``UsageError`` where ``out`` cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -143,9 +143,11 @@ def _read_kept(path: Path) -> dict[str, Result]:
         try:
             document = json.loads(line)
             key = document.pop("key")
-            kept[key] = _from_json(document)
+            result = _from_json(document)
         except (ValueError, KeyError, TypeError):
             continue  # torn by a kill: that score is computed again
+        if not result.score.retry:
+            kept[key] = result
     if text and not text.endswith("\n"):
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         partial.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")

@@ -7,6 +7,7 @@ lineages were drawn.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,8 @@ class Summary:
     """Largest over the pairs that it answered."""
     reason: str | None = None
     """Why it answered no pair."""
+    unanswered: tuple[tuple[str, int], ...] = ()
+    """Why it had no answer, with the number of pairs, most frequent first."""
 
 
 def weighted_auc(positive: Vector, negative: Vector, weights: Sequence[Vector] | None = None) -> float:
@@ -96,14 +99,14 @@ def is_found(result: Result, threshold: float | None) -> bool:
 def summarise(method: str, results: Sequence[Result], *, seed: int = 0) -> Summary:
     """The figures of one method over its results."""
     answered = [r for r in results if r.score.value is not None]
+    unanswered = tuple(Counter(r.score.reason for r in results if r.score.reason).most_common())
     related, independent, shared = ([r for r in results if r.label == x] for x in (RELATED, INDEPENDENT, SHARED))
     open_related, held_related = _split(related)
     open_independent, held_independent = _split(independent)
     if not answered or not related or not independent:
-        reasons = sorted({r.score.reason for r in results if r.score.reason})
-        why = None if answered else "; ".join(reasons[:2])
+        why = None if answered else "; ".join(reason for reason, _ in unanswered[:2]) or "there was nothing to answer"
         blank = (None,) * 8
-        return Summary(method, len(results), len(answered), *blank, (), (), None, None, why)
+        return Summary(method, len(results), len(answered), *blank, (), (), None, None, why, unanswered)
     threshold = float(_values(open_independent).max()) if open_independent else None
     has_own = any(r.score.own_threshold is not None for r in results)
     found = {id(r): is_found(r, threshold) for r in results}
@@ -130,6 +133,7 @@ def summarise(method: str, results: Sequence[Result], *, seed: int = 0) -> Summa
         accused=tuple(op for op, share in _by_operation(independent, found).items() if share > 0),
         seconds=float(np.median([r.score.seconds for r in answered if r.score.seconds is not None])),
         peak_bytes=max((r.score.peak_bytes for r in answered if r.score.peak_bytes is not None), default=None),
+        unanswered=unanswered,
     )
 
 

@@ -146,6 +146,12 @@ def _fooled(table: Table) -> str:
     return _markdown(rows)
 
 
+def _unanswered(table: Table) -> str:
+    rows = [["method", "pairs", "why"]]
+    rows += [[s.method, str(count), reason] for s in table.summaries for reason, count in s.unanswered]
+    return _markdown(rows) if len(rows) > 1 else "Every method answered every pair."
+
+
 def _markdown_matrix(table: Table, matrix: Matrix) -> str:
     rows = [["operation", "pairs", *(method.name for method in table.methods)]]
     for column, operation in enumerate(matrix.operations):

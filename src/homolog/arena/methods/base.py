@@ -12,6 +12,7 @@ import numpy as np
 
 from homolog.checkpoint.base import Array, Checkpoint
 from homolog.checkpoint.open import open_checkpoint
+from homolog.errors import HomologError
 from homolog.roles.read import read_units, read_vector
 from homolog.roles.resolve import resolve
 from homolog.roles.role import Anatomy, Role, Space
@@ -48,6 +49,8 @@ class MethodScore:
     """Why there is no value."""
     seconds: float | None = None
     peak_bytes: int | None = None
+    retry: bool = False
+    """Whether the reason may be gone next time: a program that is not installed, a method that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +75,21 @@ class Method:
     """Whether it is run only on checkpoints whose tensors homolog recognises."""
 
     def score(self, a: Model, b: Model) -> MethodScore:
-        """The method's word on B as a descendant of A; a reason instead where its formula is not defined."""
+        """The method's word on B as a descendant of A; a reason instead where its formula is not defined, or where it fails."""
         absent = self.missing()
         if absent:
-            return MethodScore(None, self.own_threshold, reason=absent)
+            return MethodScore(None, self.own_threshold, reason=absent, retry=True)
         if self.needs_roles and (a.anatomy.reason or b.anatomy.reason):
             return MethodScore(None, self.own_threshold, reason="the architecture is not recognised")
         try:
             found = self.compute(a, b)
         except NotApplicable as why:
             return MethodScore(None, self.own_threshold, reason=str(why))
+        except (ArithmeticError, LookupError, ValueError, HomologError) as defect:
+            # one defect of one method on one pair must not cost the run; the table shows it
+            return MethodScore(
+                None, self.own_threshold, reason=f"failed: {type(defect).__name__}: {defect}", retry=True
+            )
         if isinstance(found, Opinion):
             return MethodScore(
                 found.value + 0.0, self.own_threshold, found.says_related, None, found.seconds, found.peak_bytes
