@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -53,8 +56,9 @@ def run_arena(
 ) -> list[Result]:
     """Score every pair with every method, and return the results in the order of ``pairs``.
 
-    Finished scores are kept in ``out/results.jsonl`` as they come, and not computed again as long as the models, the recipe and the
-    version of homolog are the same; those of programs that were not installed and of methods that failed are tried again. Raises ``UsageError`` where ``out`` cannot be written.
+    Finished scores are kept in ``out/results.jsonl`` as they come, and not computed again as long as the models, the recipe and the code
+    of the method are the same; those of programs that were not installed and of methods that failed are tried again. Raises
+    ``UsageError`` where ``out`` cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -131,7 +135,19 @@ def _describe(pair: Pair, method: str, score: MethodScore) -> Result:
 
 
 def _key(zoo: Zoo, pair: Pair, method: Method) -> str:
-    return f"{method.name} {pair.digest(zoo)} {pair.operation} {__version__}"
+    return f"{method.name} {pair.digest(zoo)} {pair.operation} {_code_digest(method.code)}"
+
+
+@cache
+def _code_digest(parts: tuple[str, ...]) -> str:
+    """Changes whenever a source file of these parts of the package does."""
+    sha = hashlib.sha256(__version__.encode())
+    root = Path(str(files("homolog")))
+    for part in parts:
+        for path in sorted((root / part).rglob("*")) if (root / part).is_dir() else [root / part]:
+            if path.suffix in (".py", ".toml", ".json"):
+                sha.update(path.read_bytes())
+    return sha.hexdigest()[:8]
 
 
 def _read_kept(path: Path) -> dict[str, Result]:

@@ -71,6 +71,8 @@ class Method:
     """Whether the value is -log10 p."""
     missing: Callable[[], str | None] = lambda: None
     """Why the method cannot be run on this machine, if so."""
+    code: tuple[str, ...] = ("arena/methods",)
+    """The parts of the package that make the answer: when they change, so may it."""
     needs_roles: bool = True
     """Whether it is run only on checkpoints whose tensors homolog recognises."""
 

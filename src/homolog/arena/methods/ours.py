@@ -19,6 +19,19 @@ from homolog.verdict import RELATED
 __all__ = ["TIER_1", "VERDICT"]
 
 
+_CODE = (
+    "align",
+    "checkpoint",
+    "derivation",
+    "pipeline.py",
+    "probes",
+    "roles",
+    "sketch",
+    "verdict.py",
+    "arena/methods/ours.py",
+)
+
+
 @lru_cache(maxsize=1)
 def _compared(a: Path, b: Path, _: object) -> Comparison:
     """Both methods look at one comparison; the last argument tells models apart that lay at one path one after the other."""
@@ -55,6 +68,7 @@ VERDICT = Method(
     compute=_verdict,
     own_threshold=-RELATED,
     threshold_source="the rule of docs/statistics.md",
+    code=_CODE,
     needs_roles=False,
 )
 TIER_1 = Method(
@@ -66,5 +80,6 @@ TIER_1 = Method(
     own_threshold=-RELATED,
     threshold_source="the rule of docs/statistics.md",
     is_p_value=True,
+    code=_CODE,
     needs_roles=False,
 )
