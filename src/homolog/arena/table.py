@@ -91,6 +91,8 @@ def write_markdown(table: Table) -> str:
                 _markdown(list_figures(table)),
                 "## What fools them",
                 _fooled(table),
+                "## Without an answer",
+                _unanswered(table),
                 "## Found, by operation",
                 _markdown_matrix(table, table.found),
                 "## Accused, by operation",
