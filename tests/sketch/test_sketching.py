@@ -180,4 +180,4 @@ def test_small_pairs_are_read_whole_and_of_wide_ones_more_units() -> None:
         plans = plan_reading(_anatomy(first), _anatomy(second), SMALL + 1, 64, False)
         assert tuple(plan.units for plan in plans) == expected
     full = plan_reading(_anatomy(100), _anatomy(100), SMALL + 1, 64, True)
-    assert [(plan.units, plan.whole, plan.slab) for plan in full] == [(512, True, None)] * 2
+    assert [(plan.units, plan.whole, plan.slab) for plan in full] == [(256, True, None)] * 2

@@ -14,8 +14,8 @@ from homolog.errors import MalformedCheckpoint
 
 __all__ = ["NUMBER", "STRING", "Scanner", "parse_small_json"]
 
-STRING = rb'"([^"\\\x00-\x1f]*+(?:\\["\\/bfnrtu][^"\\\x00-\x1f]*+)*+)"'
-"""Pattern of a string, its text in a group."""
+STRING = rb'"([^"\\\x00-\x1f]*+(?:\\["\\/bfnrtu][^"\\\x00-\x1f]*+){0,1000000}+)"'
+"""Pattern of a string with at most a million escapes, its text in a group."""
 NUMBER = rb"(?:0|[1-9][0-9]{0,18})(?![0-9.eE])"
 """Pattern of a whole number without sign, fraction or exponent, below 10^19."""
 

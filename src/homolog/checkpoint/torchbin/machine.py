@@ -152,8 +152,10 @@ def _digits(machine: _Machine) -> int:
 
 
 def _tuple(machine: _Machine, count: int) -> None:
-    values = [machine.pop() for _ in range(count)]
-    machine.push(tuple(reversed(values)))
+    floor = len(machine.stack) - count
+    if floor < (machine.marks[-1] if machine.marks else 0):
+        raise Misuse("an empty stack")
+    machine.stack[floor:] = [tuple(machine.stack[floor:])]
 
 
 def _set_items(machine: _Machine, items: list[object]) -> None:
