@@ -17,7 +17,7 @@ from homolog.errors import UsageError
 from homolog.lab.operations import OPERATIONS
 from homolog.lab.shape import Shape
 
-_WORKPLACE = Path(__file__).parents[1] / "zoo"
+_ZOO = Path(__file__).parents[1] / "zoo"
 
 
 def by_name(pairs: list[Pair]) -> dict[frozenset[str], Pair]:
@@ -127,7 +127,7 @@ def test_a_folder_without_models_is_no_zoo(tmp_path: Path) -> None:
 
 
 def test_the_zoo_holds_what_the_arena_needs() -> None:
-    counts = Counter(pair.label for pair in plan_pairs(read_zoo(_WORKPLACE)))
+    counts = Counter(pair.label for pair in plan_pairs(read_zoo(_ZOO)))
     assert counts["related"] >= 150
     assert counts["independent"] >= 200
     assert counts["shared_initialisation"] >= 6
