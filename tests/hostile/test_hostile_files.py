@@ -251,8 +251,8 @@ def _laughs() -> bytes:
 BOMBS: dict[str, Callable[[], bytes]] = {
     "a billion laughs": _laughs,
     "lists in lists": lambda: b"]" + b"](" * 900,
-    "tuples in tuples": lambda: b")" + b"\x85" * 499_000,
-    "dictionaries in the memo": lambda: b"}\x94" * 249_000,
+    "tuples in tuples": lambda: b")" + b"\x85" * 299_000,
+    "dictionaries in the memo": lambda: b"}\x94" * 149_000,
     "opcodes without end": lambda: b"N0" * 10_000_000,
     "strings of 1 MB": lambda: (b"X\0\0\x10\0" + b"x" * (1 << 20)) * 31,
     "wide strings of 1 MB": lambda: (b"X\0\0\x10\0" + b"x" * ((1 << 20) - 4) + "\U0001f600".encode()) * 31,

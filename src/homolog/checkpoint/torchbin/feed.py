@@ -7,7 +7,7 @@ from homolog.errors import MalformedCheckpoint
 
 __all__ = ["MOST_OPCODES", "Feed"]
 
-MOST_OPCODES = 500_000
+MOST_OPCODES = 300_000
 """In all pickles of one file together; a tensor takes about 30."""
 
 _LONGEST_LINE = 1000
