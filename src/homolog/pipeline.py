@@ -138,12 +138,10 @@ def _examine(
         probe_experts(pair),
         probe_untrained(pair, anchors, frame, no_frame, shared_table),
     )
-    agrees = Evidence(findings, Initialisation.not_asked(), None, identical=False).agrees()
+    agrees = _evidence(findings).agrees()
     return _Examined(
         findings=findings,
-        initialisation=weigh_initialisation(pair, _recognised(pair, findings) or layers, profiles.finding)
-        if agrees
-        else Initialisation.not_asked(),
+        initialisation=_weigh(pair, findings, layers) if agrees else Initialisation.not_asked(),
         identical=agrees and _identical(models, anatomies, pair, full=full),
         pair=pair,
         layers=layers,
@@ -159,6 +157,16 @@ def _layers_for_channels(pair: Pair, profiles: FfnResult) -> Mapping[int, int]:
     if len(depths) > 1 and whole:
         return profiles.layers(pair)
     return {layer: layer for layer in range(min(depths))}
+
+
+def _evidence(findings: tuple[Finding, ...]) -> Evidence:
+    return Evidence(findings, Initialisation.not_asked(), None, identical=False)
+
+
+def _weigh(pair: Pair, findings: tuple[Finding, ...], layers: Mapping[int, int]) -> Initialisation:
+    profiles = next(finding for finding in findings if finding.probe == "ffn.profiles")
+    stored = _evidence(findings).agrees(("ffn.rows", "channels.columns", "channels.profiles", "values.rows"))
+    return weigh_initialisation(pair, _recognised(pair, findings) or layers, profiles, channels_agree=stored)
 
 
 def _recognised(pair: Pair, findings: Sequence[Finding]) -> dict[int, int]:

@@ -45,7 +45,6 @@ _SEEN_BY: dict[str, tuple[str, ...]] = {
     "residual_permuted": ("ffn.rows.aligned", "ffn.profiles", "tokens.untrained"),
     "residual_rotated": ("ffn.rows.aligned", "ffn.profiles", "tokens.untrained"),
     "units_permuted": ("channels.columns", "channels.profiles", "values.rows", "tokens.untrained"),
-    "units_permuted_and_residual_rotated": ("tokens.untrained",),
 }
 """For each operation the probes that see a copy through it."""
 
@@ -57,7 +56,7 @@ _WHY_NOT = {
     "residual_permuted": "No test that was run survives a permutation of the residual channels.",
     "residual_rotated": "No test that was run survives a rotation of the residual stream.",
     "units_permuted": "No test that was run survives a permutation of the FFN units.",
-    "units_permuted_and_residual_rotated": "Only never-trained tokens see through both disguises at once, and there were none to test.",
+    "units_permuted_and_residual_rotated": "Only never-trained tokens see through both at once, and their rows are cheap to overwrite.",
     "rescaled": "No test that was run survives a rescaling of rows.",
     "continued_training": "No test that was run had the power to see it.",
     "layers_added": "No test that was run maps layers.",
@@ -65,7 +64,13 @@ _WHY_NOT = {
     "frozen_core": "No test that was run maps layers.",
 }
 
-_ALWAYS_OPEN = ("distilled", "merged_in_small_part", "retrained_until_lost", "units_split")
+_ALWAYS_OPEN = (
+    "distilled",
+    "merged_in_small_part",
+    "retrained_until_lost",
+    "units_split",
+    "units_permuted_and_residual_rotated",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +242,7 @@ def _weigh_power(evidence: Evidence) -> tuple[tuple[RuledOut, ...], tuple[str, .
     ruled_out, open_ = [], list(_ALWAYS_OPEN)
     for operation, probes in _SEEN_BY.items():
         groups = [group for finding in evidence.findings if finding.probe in probes for group in finding.groups]
-        if operation.startswith("residual") or operation.endswith("rotated"):
+        if operation.startswith("residual"):
             groups = [group for group in groups if group.frame != "identity"]
         shares = [share for group in groups if (share := _needed_share(group, evidence.planned)) is not None]
         if shares:

@@ -89,7 +89,7 @@ def test_distances_are_negative_squares(seed: int) -> None:
 
 @given(_LATTICE)
 def test_normal_scores_against_the_naive_twin(x: np.ndarray) -> None:
-    expected = [naive.normal_scores(column.tolist()) for column in x.T if len(set(column.tolist())) > 1]
+    expected = [naive.normal_scores(column.tolist()) for column in x.T]
     np.testing.assert_allclose(normal_scores(x), np.array(expected, dtype=float).reshape(-1, len(x)).T, atol=1e-5)
 
 

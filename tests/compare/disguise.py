@@ -94,6 +94,17 @@ def turn_residual(tensors: Tensors, q: npt.NDArray[np.float32]) -> Tensors:
     return on_layers(fold_gains(tensors), change)
 
 
+def permute_residual(tensors: Tensors, order: npt.NDArray[np.intp]) -> Tensors:
+    """The residual channels in a new order, norm gains along with them; the function stays the same."""
+
+    def change(name: str, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if tensor.ndim == 1 or name.endswith(("o_proj.weight", "down_proj.weight")):
+            return tensor[order]
+        return tensor[:, order]
+
+    return on_layers(tensors, change)
+
+
 def rotation(width: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     q, r = np.linalg.qr(rng.standard_normal((width, width)))
     return np.asarray(q * np.sign(np.diag(r)), dtype=np.float32)

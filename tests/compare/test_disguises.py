@@ -15,6 +15,7 @@ from tests.compare.disguise import (
     layers_of,
     load,
     permutation,
+    permute_residual,
     permute_units,
     pick_layers,
     pick_units,
@@ -37,6 +38,7 @@ TREATMENTS: dict[str, tuple[Treatment, dict[str, int]]] = {
     "gains folded": (lambda t, _: fold_gains(t), {}),
     "units permuted": (permute_units, {}),
     "residual permuted": (lambda t, rng: turn_residual(t, permutation(WIDTH, rng)), {}),
+    "residual permuted, gains along": (lambda t, rng: permute_residual(t, rng.permutation(WIDTH)), {}),
     "residual rotated": (lambda t, rng: turn_residual(t, rotation(WIDTH, rng)), {}),
     "units permuted, residual rotated": (
         lambda t, rng: turn_residual(permute_units(t, rng), rotation(WIDTH, rng)),
@@ -105,6 +107,23 @@ def test_operations_are_named(tmp_path: Path) -> None:
     assert seen["layers doubled"] == {"layers_duplicated", "continued_training"}
     assert "ffn_pruned" in seen["half of the units pruned"]
     assert "ffn_widened" in seen["a fresh unit after every two"]
+
+
+def test_a_shared_start_is_told_apart_through_a_permuted_residual_stream(tmp_path: Path) -> None:
+    """Gains must be compared channel by channel, whatever order the channels are in."""
+    treated = permute_residual(load(ZOO / "a-order2"), np.random.default_rng(7).permutation(WIDTH))
+    comparison = compare(ZOO / "a", save(treated, ZOO / "a", tmp_path / "treated"))
+    assert not comparison.verdict.found
+
+
+def test_layers_that_write_nothing_yet_are_compared(tmp_path: Path) -> None:
+    """Block expansion: a layer copied, with its outputs zeroed."""
+    grown = pick_layers(load(ZOO / "a-same-1x"), [0, 1, 1, 2, 3, 4])
+    for matrix in ("self_attn.o_proj", "mlp.down_proj"):
+        grown[f"model.layers.2.{matrix}.weight"] = np.zeros_like(grown[f"model.layers.2.{matrix}.weight"])
+    comparison = compare(ZOO / "a", save(grown, ZOO / "a", tmp_path / "grown", num_hidden_layers=6))
+    assert comparison.verdict.verdict == "related"
+    assert [origin.a for origin in comparison.origins] == [0, 1, 1, 2, 3, 4]
 
 
 def test_fresh_units_are_not_counted_as_inherited(tmp_path: Path) -> None:

@@ -97,16 +97,13 @@ def distinct_rows(x: Array, rng: np.random.Generator) -> npt.NDArray[np.intp]:
 
 
 def normal_scores(x: Array) -> Array:
-    """Each column of ``x`` (n, f) replaced by the normal scores of its ranks (ties share the mean rank); constant columns are dropped.
+    """Each column of ``x`` (n, f) replaced by the normal scores of its ranks; ties share their mean score, so a constant column is all 0.
 
     Ranks make the features of two models comparable without a common scale, and tame outlier channels.
     """
-    columns = [column for column in x.T if column.min() < column.max()]
-    if not columns:
-        return np.empty((len(x), 0), dtype=np.float32)
-    scores = np.empty((len(x), len(columns)), dtype=np.float32)
+    scores = np.empty(x.shape, dtype=np.float32)
     quantiles = _normal_quantiles(len(x))
-    for j, column in enumerate(columns):
+    for j, column in enumerate(x.T):
         scores[:, j] = _mean_over_ties(column, quantiles)
     return scores
 
