@@ -26,8 +26,7 @@ _UNITS, _CHANNELS = 256, 256
 _ALIKE = 4.5
 """z of one pair of heads."""
 
-_SHIFTS = 4
-_CHANNELS = 512
+_SHIFTS, _HEAD_CHANNELS = 4, 512
 
 
 def find_clones(blocks: Sequence[UnitBlock]) -> dict[str, str]:
@@ -40,7 +39,7 @@ def find_clones(blocks: Sequence[UnitBlock]) -> dict[str, str]:
     if len(usable) < 2:
         return first
     # Wide models are judged by fewer units and channels: any fixed choice is as valid, and a clone shows in all of them.
-    units = _UNITS if usable[0].up.shape[1] <= _CHANNELS else _UNITS // 4
+    units = _UNITS if usable[0].up.shape[1] <= _CHANNELS else _UNITS // 8
     parts = [[block.up[:, :_CHANNELS]] for block in usable]
     table = map_by_cosine(parts, parts, units=units)
     correction = log10(comb(len(usable), 2))
@@ -63,7 +62,7 @@ def find_own_heads(rows: Array) -> list[int]:
     own = list(range(heads))
     if heads < 2 or dim < 2:
         return own
-    x = rows[:, :, :_CHANNELS].transpose(1, 0, 2)
+    x = rows[:, :, :_HEAD_CHANNELS].transpose(1, 0, 2)
     norms = np.sqrt(np.einsum("ijk,ijk->ij", x, x))[:, :, None]
     x = np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
     equal = np.abs(x @ x.transpose(0, 2, 1))
