@@ -18,7 +18,7 @@ from homolog.checkpoint.base import Array
 
 __all__ = ["BlockMap", "map_by_cosine", "map_by_profile"]
 
-_UNITS, _CHANNELS = 64, 512
+_UNITS, _CHANNELS = 64, 256
 """Leading units and channels that a map looks at: enough to tell blocks apart at a fraction of the cost."""
 
 

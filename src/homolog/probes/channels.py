@@ -30,7 +30,7 @@ NULL = Null(
 )
 
 _TABLES = {"embed": "embedding", "unembed": "unembedding", "project": "input projection"}
-_FEWEST_TOKENS, _MOST_CHANNELS = 16, 1024
+_FEWEST_TOKENS, _MOST_CHANNELS = 16, 512
 
 
 def find_shared_table(pair: Pair) -> str | None:
@@ -75,13 +75,13 @@ def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
         if len(first.ordinary) != len(second.ordinary):
             left_out[title] = "the tables differ in height"
             continue
-        x, y = (rows.ordinary - rows.ordinary.mean(axis=0) for rows in (first, second))
-        if reason := _ordered(pair, key, x.T, y.T):
+        x, y = _leading(first.ordinary.T, second.ordinary.T)
+        x, y = (np.ascontiguousarray(rows - rows.mean(axis=1, keepdims=True)) for rows in (x, y))
+        if reason := _ordered(pair, key, x, y):
             left_out[title] = reason
             continue
-        same_axis = x.shape[1] == y.shape[1]
-        kept = slice(0, _MOST_CHANNELS if same_axis else None)  # any fixed choice of channels is as valid as all
-        test = index_test([x.T[kept]], [y.T[kept]], same_axis=same_axis, rngs=pair.rngs(name, key))
+        same_axis = first.ordinary.shape[1] == second.ordinary.shape[1]
+        test = index_test([x], [y], same_axis=same_axis, rngs=pair.rngs(name, key))
         groups.append(group_of(title, test))
     return Finding.conclude(name, NULL, len(_TABLES), groups, left_out)
 
@@ -98,15 +98,20 @@ def probe_channel_profiles(pair: Pair, layers: Mapping[int, int], shared_table: 
     roles_a, roles_b = common_roles(pair, layers)
     if not roles_b:
         return Finding.missing(name, NULL, "no norm gain, bias or channel norm in common", tests=1)
-    x, y = channel_profile(pair.a, roles_a), channel_profile(pair.b, roles_b)
+    x, y = _leading(channel_profile(pair.a, roles_a), channel_profile(pair.b, roles_b))
     if reason := _ordered(pair, "channel profiles", x, y):
         return Finding.missing(name, NULL, reason, tests=1)
-    same_axis = len(x) == len(y)
-    kept = slice(0, _MOST_CHANNELS if same_axis else None)
-    test = profile_test(x[kept], y[kept], same_axis=same_axis, rngs=pair.rngs(name))
+    same_axis = pair.a.anatomy.dims.width == pair.b.anatomy.dims.width
+    test = profile_test(x, y, same_axis=same_axis, rngs=pair.rngs(name))
     if test is None:
         return Finding.missing(name, NULL, "no feature varies over the channels", tests=1)
     return Finding.conclude(name, NULL, 1, [group_of("residual stream", test)])
+
+
+def _leading(x: Array, y: Array) -> tuple[Array, Array]:
+    """The leading channels of two equally wide models: any fixed choice is as valid as all. Of unequal ones all, for their order."""
+    kept = slice(0, _MOST_CHANNELS if len(x) == len(y) else None)
+    return x[kept], y[kept]
 
 
 def common_roles(pair: Pair, layers: Mapping[int, int]) -> tuple[list[Role], list[Role]]:
