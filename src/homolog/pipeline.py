@@ -17,7 +17,7 @@ from homolog.checkpoint.base import Checkpoint
 from homolog.checkpoint.open import open_checkpoint
 from homolog.comparison import Comparison, ModelRecord
 from homolog.derivation.identical import same_numbers
-from homolog.derivation.layers import count_inherited, map_layers
+from homolog.derivation.layers import LayerOrigin, count_inherited, map_layers
 from homolog.derivation.operations import find_direction, read_operations
 from homolog.errors import UsageError
 from homolog.probes.channels import find_shared_table, probe_channel_profiles, probe_columns
@@ -33,7 +33,7 @@ from homolog.probes.values import probe_values
 from homolog.provenance import Provenance, Run, Stopwatch
 from homolog.roles.resolve import resolve
 from homolog.roles.role import Anatomy
-from homolog.sketch.anchors import Anchors, choose_anchors
+from homolog.sketch.anchors import choose_anchors
 from homolog.sketch.plan import plan_reading
 from homolog.sketch.stream import Progress, read_sketch
 from homolog.sketch.vocabulary import read_vocabularies
@@ -97,7 +97,7 @@ class _Examined:
     pair: Pair | None = None
     layers: Mapping[int, int] | None = None
     blocks: BlockMap | None = None
-    anchors: Anchors | None = None
+    origins: tuple[LayerOrigin, ...] = ()
 
 
 def _examine(
@@ -138,15 +138,16 @@ def _examine(
         probe_experts(pair),
         probe_untrained(pair, anchors, frame, no_frame, shared_table),
     )
+    origins = map_layers(pair, _on_ffn(findings))
     agrees = _evidence(findings).agrees()
     return _Examined(
         findings=findings,
-        initialisation=_weigh(pair, findings, layers) if agrees else Initialisation.not_asked(),
+        initialisation=_weigh(pair, findings, origins, layers) if agrees else Initialisation.not_asked(),
         identical=agrees and _identical(models, anatomies, pair, full=full),
         pair=pair,
         layers=layers,
         blocks=mapped.blocks,
-        anchors=anchors,
+        origins=origins,
     )
 
 
@@ -163,15 +164,14 @@ def _evidence(findings: tuple[Finding, ...]) -> Evidence:
     return Evidence(findings, Initialisation.not_asked(), None, identical=False)
 
 
-def _weigh(pair: Pair, findings: tuple[Finding, ...], layers: Mapping[int, int]) -> Initialisation:
+def _weigh(
+    pair: Pair, findings: tuple[Finding, ...], origins: Sequence[LayerOrigin], layers: Mapping[int, int]
+) -> Initialisation:
+    """Over the layers of B whose origin was found, if any was: what new layers hold says nothing of how the old ones were trained."""
     profiles = next(finding for finding in findings if finding.probe == "ffn.profiles")
     stored = _evidence(findings).agrees(("ffn.rows", "channels.columns", "channels.profiles", "values.rows"))
-    return weigh_initialisation(pair, _recognised(pair, findings) or layers, profiles, channels_agree=stored)
-
-
-def _recognised(pair: Pair, findings: Sequence[Finding]) -> dict[int, int]:
-    """Layers of B whose origin was found: what new layers hold says nothing of how the old ones were trained."""
-    return {origin.b: origin.a for origin in map_layers(pair, _on_ffn(findings)) if origin.a is not None}
+    recognised = {origin.b: origin.a for origin in origins if origin.a is not None}
+    return weigh_initialisation(pair, recognised or layers, profiles, channels_agree=stored)
 
 
 def _on_ffn(findings: Sequence[Finding]) -> list[Finding]:
@@ -180,8 +180,7 @@ def _on_ffn(findings: Sequence[Finding]) -> list[Finding]:
 
 def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: Provenance, run: Run) -> Comparison:
     pair = examined.pair
-    ffn = _on_ffn(examined.findings)
-    origins = map_layers(pair, ffn) if pair else ()
+    origins = examined.origins
     inherited = count_inherited(origins)
     evidence = Evidence(examined.findings, examined.initialisation, inherited, examined.identical, examined.unresolved)
     verdict = decide(evidence)
@@ -196,7 +195,7 @@ def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: P
         initialisation=examined.initialisation,
         inherited=inherited if verdict.found and evidence.ffn_agrees else None,
         origins=origins,
-        operations=read_operations(pair, origins, ffn)
+        operations=read_operations(pair, origins, _on_ffn(examined.findings))
         if pair and verdict.found and verdict.verdict != "identical"
         else (),
         facts=facts,
