@@ -33,6 +33,8 @@ class Schedule:
     """Weight decay, on matrices only."""
     frozen: str = ""
     """``inherited`` freezes every tensor that came from the parent as a whole."""
+    teacher: str = ""
+    """A finished model whose predictions are learned in place of the text's next tokens: distillation."""
     keep: tuple[int, ...] = ()
     """Steps whose weights are kept beside the run, to look at trajectories."""
 
@@ -49,6 +51,8 @@ class Recipe:
     seed: int = 0
     """Of the initialisation; 0 for a model with a parent."""
     std: float = 0.02
+    models: int = 1
+    """How many models a class of micro-trainings has, of the seeds ``seed``, ``seed + 1`` …"""
     shape: Shape = field(default_factory=Shape)
     operations: tuple[dict[str, Any], ...] = ()
 

@@ -61,12 +61,14 @@ def train(
     corpus: Corpus,
     *,
     frozen: frozenset[str] = frozenset(),
+    teacher: tuple[Shape, Weights] | None = None,
     work: Path,
     progress: Progress = lambda step, loss: None,
 ) -> tuple[Weights, Curve]:
     """Train; returns the weights and the loss curve (means over a twentieth of the run).
 
-    Unfinished state lies in ``work`` until the end, and a killed run goes on from there.
+    With a ``teacher`` the targets are its predictions, not the text. Unfinished state lies in ``work`` until the end, and a killed run
+    goes on from there.
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True)
@@ -81,6 +83,7 @@ def train(
     start, losses = 0, []
     state = work / "state.pt"
     run = _identify(shape, weights, schedule)
+    predict = _predictor(teacher)
     found = torch.load(state, weights_only=True) if state.exists() else {}
     if found.get("run") == run:
         for name, value in found["tensors"].items():
@@ -92,7 +95,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate(schedule, step)
         ids = torch.from_numpy(windows[step])
-        loss, balance = _loss(tensors, shape, ids)
+        loss, balance = _loss(tensors, shape, ids, predict(ids))
         torch.autograd.backward(loss + 0.01 * balance)
         torch.nn.utils.clip_grad_norm_(moving, 1.0)
         optimiser.step()
@@ -115,12 +118,33 @@ def measure_loss(shape: Shape, weights: Weights, corpus: Corpus, stream: str, *,
     ids = corpus.streams[stream, "val"][: windows * 64 + 1].astype(np.int64)
     batch = np.stack([ids[start : start + 65] for start in range(0, len(ids) - 64, 64)])
     with torch.no_grad():
-        return float(_loss(tensors, shape, torch.from_numpy(batch))[0])
+        drawn = torch.from_numpy(batch)
+        return float(_loss(tensors, shape, drawn, _next_tokens(drawn))[0])
 
 
-def _loss(tensors: dict[str, torch.Tensor], shape: Shape, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _loss(
+    tensors: dict[str, torch.Tensor], shape: Shape, ids: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     logits, balance = run_model(tensors, shape, ids[:, :-1])
-    return functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()), balance
+    return functional.cross_entropy(logits.flatten(0, 1), targets), balance
+
+
+def _next_tokens(ids: torch.Tensor) -> torch.Tensor:
+    return ids[:, 1:].flatten()
+
+
+def _predictor(teacher: tuple[Shape, Weights] | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What is to be predicted for a batch of windows: the next tokens, or the teacher's distribution over them."""
+    if teacher is None:
+        return _next_tokens
+    shape, weights = teacher
+    tensors = {name: torch.tensor(weight) for name, weight in weights.items()}
+
+    def predict(ids: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return run_model(tensors, shape, ids[:, :-1])[0].flatten(0, 1).softmax(-1)
+
+    return predict
 
 
 def _to_numpy(tensors: dict[str, torch.Tensor]) -> Weights:

@@ -15,7 +15,7 @@ from homolog.lab.shape import Shape, Weights, initialise
 from homolog.lab.store import load_model, load_truth, round_weights, save_model
 from homolog.lab.train import measure_loss, train
 
-__all__ = ["build_model", "list_recipes"]
+__all__ = ["build_model", "list_recipes", "make_model"]
 
 Report = Callable[[str], None]
 
@@ -26,11 +26,16 @@ def list_recipes() -> list[str]:
 
 
 def build_model(name: str, *, out: Path, cache: Path, report: Report = lambda text: None) -> dict[str, Any]:
+    """Make the model that a recipe of the package describes, as `make_model` does."""
+    return make_model(load_recipe(RECIPES / f"{name}.toml"), out=out, cache=cache, report=report)
+
+
+def make_model(recipe: Recipe, *, out: Path, cache: Path, report: Report = lambda text: None) -> dict[str, Any]:
     """Make one model below ``out``, or take it as it is if it is finished, and return its truth record.
 
-    Raises ``UsageError`` where the recipe is off or its parent is not built; what was finished earlier stays untouched.
+    Raises ``UsageError`` where the recipe is off or its parent or teacher is not built; what was finished earlier stays untouched.
     """
-    recipe = load_recipe(RECIPES / f"{name}.toml")
+    name = recipe.name
     if (out / name / "truth.json").exists():
         return load_truth(out / name)
     shape, weights, lineage = _start(recipe, out)
@@ -49,6 +54,7 @@ def build_model(name: str, *, out: Path, cache: Path, report: Report = lambda te
         recipe.train,
         corpus,
         frozen=frozen,
+        teacher=load_model(out / recipe.train.teacher) if recipe.train.teacher else None,
         work=cache / "runs" / name,
         progress=lambda step, loss: report(f"{name}: step {step} of {recipe.train.steps}, loss {loss:.3f}"),
     )
