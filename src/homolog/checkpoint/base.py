@@ -27,6 +27,10 @@ class TensorInfo:
     dtype: str
     """In the spelling of safetensors: ``F32``, ``BF16``, ``F8_E4M3``, ``I8``, ``BOOL`` …"""
     nbytes: int
+    lattice: str = ""
+    """How the numbers are kept where they are decoded on reading, in words: ``int4, a scale for every 128 numbers``; else empty."""
+    transposed: bool = False
+    """Whether the last two axes are stored in the reverse of the order that the tensor's name promises (GPTQ, AWQ)."""
 
     @property
     def size(self) -> int:
@@ -93,6 +97,10 @@ class Checkpoint(ABC):
     @abstractmethod
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Rows ``start:stop`` of the leading axis as stored, row-major and little-endian: for comparing bit by bit."""
+
+    def locate(self, name: str) -> Path:
+        """The file that holds a tensor, for errors to name."""
+        return self.path
 
     @abstractmethod
     def close(self) -> None:

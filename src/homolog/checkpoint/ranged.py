@@ -86,6 +86,10 @@ class RangedCheckpoint(Checkpoint):
         rows = self._rows(name)
         return rows.read_stored(*rows.check(start, stop)).tobytes()
 
+    def locate(self, name: str) -> Path:
+        """The file that holds a tensor."""
+        return self._extents[name].source.path
+
     def close(self) -> None:
         """Close the files."""
         self._pool.close()

@@ -111,19 +111,27 @@ def _views(rule: Rule, info: TensorInfo, layer: int, expert: int) -> dict[Role, 
     if not info.dtype.startswith(("F", "BF")):
         return f"{shorten(info.name)} is stored as {info.dtype}: quantised and packed weights are not read"
     axis, count = rule.fused_axis, len(rule.parts)
+    order = _stored_order(info)
     if axis < 0:
-        axes = tuple(space for space in rule.axes if space is not None)
+        axes = tuple(space for place in order if (space := rule.axes[place]) is not None)
         return {rule.parts[0].role(layer, expert): View(info.name, axes, info.shape)}
+    axis = order.index(axis)
     if info.shape[axis] % count:
         return f"{shorten(info.name)} has shape {_times(info.shape)}, where axis {axis} holds {count} equal parts"
     size = info.shape[axis] // count
     views: dict[Role, View] = {}
     for number, part in enumerate(rule.parts):
-        axes = tuple(space or part.space or Space.OTHER for space in rule.axes)
+        axes = tuple(rule.axes[place] or part.space or Space.OTHER for place in order)
         shape = (*info.shape[:axis], size, *info.shape[axis + 1 :])
         start = number * size
         views[part.role(layer, expert)] = View(info.name, axes, shape, axis, start, start + size)
     return views
+
+
+def _stored_order(info: TensorInfo) -> list[int]:
+    """Which axis of the rule each stored axis is."""
+    order = list(range(len(info.shape)))
+    return [*order[:-2], *order[:-3:-1]] if info.transposed else order
 
 
 def _order(item: tuple[Role, View]) -> tuple[object, ...]:

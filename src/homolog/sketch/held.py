@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from homolog.checkpoint.base import Array, Checkpoint
 
@@ -35,6 +36,10 @@ class HeldCheckpoint(Checkpoint):
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """As `Checkpoint.read_bytes`, straight from the file."""
         return self._inner.read_bytes(name, start, stop)
+
+    def locate(self, name: str) -> Path:
+        """As `Checkpoint.locate`."""
+        return self._inner.locate(name)
 
     def forget(self) -> None:
         """Let go of everything kept."""
