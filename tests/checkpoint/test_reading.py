@@ -52,6 +52,11 @@ def _check(checkpoint: Checkpoint, model: Model) -> None:
         assert checkpoint.read_bytes(name) == array.tobytes()
         for row in range(len(expected)):
             np.testing.assert_array_equal(checkpoint.read_rows(name, row, row + 1), expected[row : row + 1])
+        for depth in range(1, array.ndim if array.size else 1):
+            last = tuple(length - 1 for length in array.shape[:depth])
+            block = expected[last]
+            np.testing.assert_array_equal(checkpoint.read_block(name, last), block)
+            np.testing.assert_array_equal(checkpoint.read_block(name, last, 0, 1), block[:1])
 
 
 @given(

@@ -94,6 +94,20 @@ class Checkpoint(ABC):
     def read_rows_at(self, name: str, ids: Sequence[int]) -> Array:
         """The rows ``ids`` of the leading axis as float32, in the order asked for; neighbouring rows are read as one range."""
 
+    def read_block(self, name: str, index: Sequence[int], start: int = 0, stop: int | None = None) -> Array:
+        """Rows ``start:stop`` of ``tensor[index]`` as float32: one expert of a stack, read without its neighbours where the format can.
+
+        ``index`` picks along the leading axes, at least one. Raises as `read_rows`.
+        """
+        block = self.read_rows(name, index[0], index[0] + 1)[0]
+        for number in index[1:]:
+            block = block[number]
+        block = np.atleast_1d(block)
+        stop = len(block) if stop is None else stop
+        if not 0 <= start <= stop <= len(block):
+            raise IndexError(f"rows {start}:{stop} of a block of {name}, which has {len(block)}")
+        return block[start:stop]
+
     @abstractmethod
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Rows ``start:stop`` of the leading axis as stored, row-major and little-endian: for comparing bit by bit."""

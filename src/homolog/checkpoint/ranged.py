@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -81,6 +81,11 @@ class RangedCheckpoint(Checkpoint):
         in_order = len(back) == len(wanted) and bool(np.all(np.diff(back) > 0))
         return out if in_order else out[back.reshape(-1)]
 
+    def read_block(self, name: str, index: Sequence[int], start: int = 0, stop: int | None = None) -> Array:
+        """Rows ``start:stop`` of ``tensor[index]`` as float32, and nothing beside them."""
+        rows = self._rows(name).block(index)
+        return rows.read(*rows.check(start, stop))
+
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Rows ``start:stop`` as stored."""
         rows = self._rows(name)
@@ -114,6 +119,19 @@ class _Rows:
         self._item = extent.dtype.itemsize
         self.shape = extent.info.shape or (1,)
         self._strides = extent.strides or (1,)
+
+    def block(self, index: Sequence[int]) -> _Rows:
+        """The rows of one block, picked along the leading axes. Raises ``IndexError`` for a block outside the tensor."""
+        extent, depth = self._extent, len(index)
+        info = extent.info
+        if depth > len(info.shape) or any(
+            not 0 <= number < length for number, length in zip(index, info.shape, strict=False)
+        ):
+            raise IndexError(f"block {list(index)} of {info.name}, which has shape {list(info.shape)}")
+        shift = sum(number * stride for number, stride in zip(index, extent.strides, strict=False))
+        inner = TensorInfo(info.name, info.shape[depth:], info.dtype, info.nbytes)
+        offset = extent.offset + shift * self._item
+        return _Rows(replace(extent, info=inner, offset=offset, strides=extent.strides[depth:]))
 
     @property
     def pitch(self) -> int:

@@ -41,11 +41,7 @@ def read_units(
     stop = view.shape[axis] if stop is None else stop
     if not 0 <= start <= stop <= view.shape[axis]:
         raise IndexError(f"{view.tensor}: units {start}:{stop} of {view.shape[axis]}")
-    first, last = _other(view, axis, residual)
-    row, column = _offsets(view)
-    if axis == 0:
-        return checkpoint.read_rows(view.tensor, row + start, row + stop)[:, column + first : column + last]
-    return _columns(checkpoint, view, np.arange(start, stop), first, last)
+    return _read_units(checkpoint, view, axis, range(start, stop), residual)
 
 
 def read_units_at(
@@ -53,15 +49,9 @@ def read_units_at(
 ) -> Array:
     """The units ``ids`` along the axis that counts ``space``, in the order asked for; else as `read_units`."""
     axis = _axis(view, space)
-    units = np.asarray(ids, dtype=np.int64)
-    if units.size and not (units.min() >= 0 and units.max() < view.shape[axis]):
-        raise IndexError(f"{view.tensor}: units {units.min()} to {units.max()} of {view.shape[axis]}")
-    first, last = _other(view, axis, residual)
-    row, column = _offsets(view)
-    if axis == 0:
-        rows = checkpoint.read_rows_at(view.tensor, [row + int(unit) for unit in units])
-        return rows[:, column + first : column + last]
-    return _columns(checkpoint, view, units, first, last)
+    if len(ids) and not (min(ids) >= 0 and max(ids) < view.shape[axis]):
+        raise IndexError(f"{view.tensor}: units {min(ids)} to {max(ids)} of {view.shape[axis]}")
+    return _read_units(checkpoint, view, axis, ids, residual)
 
 
 def read_vector(checkpoint: Checkpoint, view: View, start: int = 0, stop: int | None = None) -> Array:
@@ -71,20 +61,59 @@ def read_vector(checkpoint: Checkpoint, view: View, start: int = 0, stop: int | 
     stop = view.shape[0] if stop is None else stop
     if not 0 <= start <= stop <= view.shape[0]:
         raise IndexError(f"{view.tensor}: entries {start}:{stop} of {view.shape[0]}")
-    return checkpoint.read_rows(view.tensor, view.start + start, view.start + stop)
+    if start == stop:
+        return np.empty(0, dtype=np.float32)
+    return _read_rows(checkpoint, view, _stored(view, 0, range(start, stop)))[:, 0]
 
 
-def _columns(checkpoint: Checkpoint, view: View, units: np.ndarray, first: int, last: int) -> Array:
-    """Stored columns ``units`` of the rows ``first:last``, transposed, one block of rows after the other."""
-    row, column = _offsets(view)
+def _read_units(checkpoint: Checkpoint, view: View, axis: int, units: Sequence[int], part: slice | None) -> Array:
+    """Units as rows, cut to a part of the other axis; units stored as columns are read in blocks of rows and turned."""
+    first, last = _other(view, axis, part)
+    if not len(units) or first == last:
+        return np.empty((len(units), last - first), dtype=np.float32)
+    if axis == 0:
+        columns = _selection(_stored(view, 1, range(first, last)))
+        return _read_rows(checkpoint, view, _stored(view, 0, units))[:, columns]
+    columns = _selection(_stored(view, 1, units))
     out = np.empty((len(units), last - first), dtype=np.float32)
-    width = view.shape[1] + column
-    step = max(1, _BLOCK_NUMBERS // width)
+    step = max(1, _BLOCK_NUMBERS // max(view.shape[1] + view.start, 1))
     for low in range(first, last, step):
-        high = min(low + step, last)
-        block = checkpoint.read_rows(view.tensor, row + low, row + high)
-        out[:, low - first : high - first] = block[:, column + units].T
+        rows = range(low, min(low + step, last))
+        out[:, low - first : rows.stop - first] = _read_rows(checkpoint, view, _stored(view, 0, rows))[:, columns].T
     return out
+
+
+def _stored(view: View, axis: int, units: Sequence[int]) -> Sequence[int]:
+    """Where indices of the view lie along an axis of the tensor."""
+    if axis != view.axis:
+        return units
+    if not view.run and isinstance(units, range):
+        return range(view.start + units.start, view.start + units.stop)
+    if not view.run:
+        return [view.start + unit for unit in units]
+    runs, within = np.divmod(np.asarray(units, dtype=np.int64), view.run)
+    places: list[int] = (view.start + runs * view.period + within).tolist()
+    return places
+
+
+def _selection(places: Sequence[int]) -> slice | np.ndarray:
+    return slice(places.start, places.stop) if isinstance(places, range) else np.asarray(places, dtype=np.int64)
+
+
+def _read_rows(checkpoint: Checkpoint, view: View, rows: Sequence[int]) -> Array:
+    """Stored rows of the view's block, at least one, everything beyond the first axis as one."""
+    if not view.index:
+        if isinstance(rows, range):
+            block = checkpoint.read_rows(view.tensor, rows.start, rows.stop)
+        else:
+            block = checkpoint.read_rows_at(view.tensor, rows)
+    elif isinstance(rows, range):
+        block = checkpoint.read_block(view.tensor, view.index, rows.start, rows.stop)
+    else:
+        low = min(rows)
+        span = checkpoint.read_block(view.tensor, view.index, low, max(rows) + 1)
+        block = span[np.asarray(rows, dtype=np.int64) - low]
+    return block.reshape(len(rows), -1)
 
 
 def _axis(view: View, space: Space) -> int:
@@ -100,11 +129,6 @@ def _other(view: View, axis: int, part: slice | None) -> tuple[int, int]:
     if step != 1:
         raise ValueError(f"{view.tensor}: a slab of the other axis is contiguous, found a step of {step}")
     return first, max(first, last)
-
-
-def _offsets(view: View) -> tuple[int, int]:
-    """Where the cut begins along the stored rows and columns."""
-    return (view.start, 0) if view.axis == 0 else (0, view.start)
 
 
 def _words(view: View) -> str:

@@ -23,13 +23,25 @@ class Space(StrEnum):
     """Query heads × head dimension, head-major."""
     KV = "kv"
     """Key or value heads × head dimension, head-major."""
+    KEY = "key"
+    """Heads × the dimensions of a key that no position turns, head-major, where keys and values differ in size (MLA)."""
+    ROTARY = "rotary"
+    """Dimensions of the one key part that all heads share and that positions turn (MLA)."""
+    Q_LATENT = "q_latent"
+    """Channels of the latent that queries are made of (MLA)."""
+    KV_LATENT = "kv_latent"
+    """Channels of the latent that keys and values are made of (MLA)."""
+    HEAD = "head"
+    """Query heads."""
     HEAD_DIM = "head_dim"
     VOCAB = "vocab"
     POSITION = "position"
     SEGMENT = "segment"
     EXPERT = "expert"
     INPUT = "input"
-    """A fixed feature space that feeds the residual stream through a learned projection."""
+    """A fixed feature space (amino acids, pixels of a patch, mel bands) that feeds the residual stream through a learned projection."""
+    EMBEDDING = "embedding"
+    """Channels of token embeddings that are narrower than the stream and projected into it."""
     OTHER = "other"
 
 
@@ -42,9 +54,17 @@ class Role:
     ``attn.o`` · ``ffn.gate`` · ``ffn.up`` · ``ffn.down`` · ``ffn.router`` · ``ffn.shared_gate`` · ``head`` (a task
     head; ``detail`` says which).
 
+    Of some families only: ``embed.class`` (the vector of the class token) · ``norm.attn_post`` · ``norm.ffn_post`` (norms after
+    a block that also has one before it) · ``norm.attn_inner`` · ``norm.ffn_inner`` (between the two matrices of a block) ·
+    ``attn.sink`` (the score of no token, by head) · ``attn.relative`` (biases by distance and head) · ``ffn.router_scale`` ·
+    ``cross.q`` · ``cross.k`` · ``cross.v`` · ``cross.o`` · ``norm.cross`` (attention of a decoder to its encoder). With latent
+    attention (MLA) ``attn.q_a`` and ``attn.kv_a`` write the latents, ``norm.q_a`` and ``norm.kv_a`` norm them, ``attn.q``, ``attn.k``
+    and ``attn.v`` read them, and ``attn.k_rotary`` is the key part that all heads share.
+
     In a plain (ungated) FFN the first matrix is ``ffn.up`` and there is no ``ffn.gate``. ``norm.attn`` is the norm that
     belongs to the attention block and ``norm.ffn`` the one that belongs to the FFN, before it (pre-norm) or after it
-    (post-norm): see `Traits`.
+    (post-norm): see `Traits`. Where one norm feeds both blocks it is ``norm.attn``. The bias of a router (``ffn.router``) may only
+    choose experts, not weigh them. The layers of a decoder are numbered on from those of its encoder.
     """
 
     kind: str
@@ -66,19 +86,25 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where a role lives: a block of one stored tensor, and what its axes count.
+    """Where a role lives: a matrix or a vector inside one stored tensor, and what its axes count.
 
-    ``axes`` are the stored axes in stored order, after the cut. ``axis``, ``start`` and ``stop`` cut a fused tensor
-    (``in_proj_weight``, ``c_attn``) along one stored axis; ``stop`` ``None`` means the whole of it.
+    ``index`` first picks a block along the leading axes (one expert of a stack), and what is left beyond two axes counts as one axis.
+    ``axis``, ``start`` and ``stop`` then cut a fused tensor (``in_proj_weight``, ``c_attn``) along one stored axis; ``stop`` ``None``
+    means the whole of it. Where the fused parts alternate, ``run`` indices lie together and the next run begins ``period`` later.
     """
 
     tensor: str
     axes: tuple[Space, ...]
+    """In stored order, after the block is picked."""
     shape: tuple[int, ...]
     """After the cut."""
     axis: int = 0
     start: int = 0
     stop: int | None = None
+    run: int = 0
+    """0 where the cut is one run."""
+    period: int = 0
+    index: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +132,10 @@ class Traits:
     norm: str = "rms"
     """``rms`` or ``layer``."""
     pre_norm: bool = True
+    parallel: bool = False
+    """Whether attention and FFN read the same stream side by side; with one norm for both, that is ``norm.attn``."""
+    norm_offset: bool = False
+    """Whether a norm multiplies by 1 + its weight (Gemma), so that a stored 0 leaves a channel as it is."""
     ordered: Mapping[str, str] = field(default_factory=dict)
     """Spaces whose index has a meaning by design (so that no exchangeability holds), with the reason in plain words.
 

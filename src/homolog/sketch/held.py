@@ -30,8 +30,8 @@ class HeldCheckpoint(Checkpoint):
         return whole[start:stop]
 
     def read_rows_at(self, name: str, ids: Sequence[int]) -> Array:
-        """As `Checkpoint.read_rows_at`, straight from the file: embeddings are sampled, not kept."""
-        return self._inner.read_rows_at(name, ids)
+        """As `Checkpoint.read_rows_at`, straight from the file unless the tensor is kept: embeddings are sampled."""
+        return self._kept[name][list(ids)] if name in self._kept else self._inner.read_rows_at(name, ids)
 
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """As `Checkpoint.read_bytes`, straight from the file."""
