@@ -13,8 +13,13 @@ _PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-
 
 
 def _commands() -> dict[str, Any]:
-    group: Any = typer.main.get_command(app)
-    return {"": group, **group.commands}
+    """The verbs by name; those of a group as ``group verb``, without the group itself."""
+    found: dict[str, Any] = {"": typer.main.get_command(app)}
+    for name, command in found[""].commands.items():
+        found |= {f"{name} {verb}": inner for verb, inner in getattr(command, "commands", {}).items()} or {
+            name: command
+        }
+    return found
 
 
 def _section(verb: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from homolog.cli.arena import arena
+from homolog.cli.bank import bank
 from homolog.cli.compare import compare
 from homolog.cli.demo import demo
 from homolog.cli.inspect import inspect
@@ -29,6 +30,7 @@ app.command()(inspect)
 app.command()(compare)
 app.command()(arena)
 app.command()(demo)
+app.add_typer(bank, name="bank")
 
 # Newer Typers carry a Click of their own, older ones use the installed one; this is the base of either's complaints
 _CommandLineError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]

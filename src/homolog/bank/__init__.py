@@ -1,0 +1,1 @@
+"""What independent models measure against each other: the null distributions of everything that has no exact p."""

@@ -1,0 +1,50 @@
+"""The statistics that a bank keeps, each read off a comparison of two independent models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from homolog.comparison import Comparison
+
+__all__ = ["STATISTICS", "Statistic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """What it is, in words, and how it is read off a comparison; ``None`` where a pair has none."""
+
+    text: str
+    read: Callable[[Comparison], float | None]
+
+
+def _headline(comparison: Comparison) -> float | None:
+    p = comparison.verdict.log10_p
+    return None if p is None else max(0.0, -p)
+
+
+def _correlation(kind: str) -> Callable[[Comparison], float | None]:
+    def read(comparison: Comparison) -> float | None:
+        value: float | None = comparison.exhibits["std_curves"]["correlation"][kind]
+        return value
+
+    return read
+
+
+def _gains(comparison: Comparison) -> float | None:
+    known = [value for value in comparison.exhibits["norm_gains"]["cosine"] if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+STATISTICS: Mapping[str, Statistic] = {
+    "headline": Statistic("-log10 p of the headline of the exact tests, corrected for the planned tests", _headline),
+    **{
+        f"std_curves.{kind}": Statistic(
+            f"correlation of the curves of the standard deviation of {kind.upper()} by layer", _correlation(kind)
+        )
+        for kind in "qkvo"
+    },
+    "norm_gains": Statistic("cosine of the norm gains of matched layers, mean over layers", _gains),
+}
