@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from homolog.bank.storage import load_bank
 from tests.cli.conftest import Run
+
+from homolog.bank.storage import load_bank
 
 ZOO = Path(__file__).parents[1] / "zoo"
 

@@ -95,7 +95,8 @@ class Bank:
         known = np.isfinite(values)
         for side in (0, 1):
             np.maximum.at(scores, self.pairs[known, side], values[known])
-        return scores[np.isfinite(scores)]
+        known_scores: Values = scores[np.isfinite(scores)]
+        return known_scores
 
     def log10_p(self, statistic: str, value: float) -> float:
         """Conformal p of a new value: log10 of ``(1 + models that score at least as high) / (1 + models)``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -80,9 +80,17 @@ def _read(text: str, where: str) -> Bank:
 
 
 def _model(entry: dict[str, Any]) -> BankModel:
-    numbers = ("parameters", "layers", "width", "units")
     return BankModel(
-        **{f.name: int(entry[f.name]) if f.name in numbers else str(entry[f.name]) for f in fields(BankModel)}
+        id=str(entry["id"]),
+        group=str(entry["group"]),
+        architecture=str(entry["architecture"]),
+        parameters=int(entry["parameters"]),
+        layers=int(entry["layers"]),
+        width=int(entry["width"]),
+        units=int(entry["units"]),
+        digest=str(entry["digest"]),
+        recipe=str(entry["recipe"]),
+        teacher=str(entry.get("teacher", "")),
     )
 
 
