@@ -1,0 +1,125 @@
+"""Agreement of two bodies: the share of units whose gate, up and down each point to the same partner, in a frame fitted to gates alone.
+
+Likeness of one vector can be had by doing the same job. That three vectors of a unit, two of which the frame never saw, all name the same
+unit of the other model is what copies have and independent models do not. There is no exact null distribution for it, because whatever
+keeps the function keeps this number too: it is compared with its distribution over independent models (docs/statistics.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from homolog.align.body import Block, Body
+from homolog.align.matching import unit_rows
+from homolog.align.residual import Frame
+from homolog.align.rotation import fit_body_frame
+from homolog.checkpoint.base import Array
+
+__all__ = ["Agreement", "DirectedAgreement", "measure_agreement"]
+
+_TESTED = 256
+"""Units of a truncated FFN that are looked up among all that the other side has kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectedAgreement:
+    """Units of one model looked up in the other."""
+
+    by_layer: Mapping[int, float]
+    """Layer → share of its units whose parts all point to the same partner."""
+    sources: Mapping[int, int]
+    """Layer → the layer of the other model whose gates are most alike: chosen without looking at ups, downs or indices."""
+
+    @property
+    def median(self) -> float:
+        """Over the layers; 0 if there are none."""
+        return float(np.median(list(self.by_layer.values()))) if self.by_layer else 0.0
+
+
+_NOTHING = DirectedAgreement({}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two bodies agree, or why that could not be asked."""
+
+    b_in_a: DirectedAgreement = _NOTHING
+    a_in_b: DirectedAgreement = _NOTHING
+    fit: float = 0.0
+    """Mean squared cosine of partners' gates in the body frame."""
+    frame: Frame | None = None
+    """Of the two bodies."""
+    embedding: DirectedAgreement = _NOTHING
+    """Units of B looked up in A in the frame of the embeddings, for information: the ends of the stack agree there in unrelated models."""
+    absent: str | None = None
+
+    @property
+    def body(self) -> float:
+        """The statistic: the larger of both directions, as a model may hold more units than the other or the same ones twice."""
+        return max(self.b_in_a.median, self.a_in_b.median)
+
+
+def measure_agreement(a: Body, b: Body, embedding: Frame | None = None) -> Agreement:
+    """Agreement of two bodies in the body frame and, for information, in the frame ``embedding``. Deterministic, nothing random."""
+    for name, body in (("A", a), ("B", b)):
+        if not body.blocks:
+            return Agreement(absent=f"{name} has no FFN whose units read and write the residual stream")
+    if a.gated != b.gated:
+        return Agreement(absent="the FFNs are of different kinds (gated or plain)")
+    frame, fit = fit_body_frame(a, b)
+    back = Frame(frame.b, frame.a)
+    known = _NOTHING if embedding is None else _look_up(b, a, Frame(embedding.b, embedding.a))
+    return Agreement(_look_up(b, a, back), _look_up(a, b, frame), fit, frame, known)
+
+
+def _look_up(wanted: Body, among: Body, frame: Frame) -> DirectedAgreement:
+    """``frame.a`` belongs to the body ``wanted``, ``frame.b`` to ``among``."""
+    turned = [_turn(block, frame.b, gated=among.gated) for block in among.blocks]
+    starts = np.cumsum([0, *(len(parts[0]) for parts in turned)])
+    gates = np.concatenate([parts[0] for parts in turned])
+    agreed: dict[int, list[npt.NDArray[np.bool_]]] = {}
+    votes: dict[int, dict[int, float]] = {}
+    for block in wanted.blocks:
+        parts = _turn(block, frame.a, gated=wanted.gated, most=_most(block))
+        cosine = parts[0] @ gates.T
+        score = [float(cosine[:, x:y].max(axis=1).mean()) for x, y in pairwise(starts.tolist())]
+        best = int(np.argmax(score))
+        partner = cosine[:, starts[best] : starts[best + 1]].argmax(axis=1)
+        agreed.setdefault(block.layer, []).append(_same_partner(parts, turned[best], partner))
+        source = votes.setdefault(block.layer, {})
+        layer = among.blocks[best].layer
+        source[layer] = source.get(layer, 0.0) + score[best]
+    shares = {layer: float(np.concatenate(units).mean()) for layer, units in agreed.items()}
+    return DirectedAgreement(
+        shares, {layer: max(found, key=lambda k: (found[k], -k)) for layer, found in votes.items()}
+    )
+
+
+def _same_partner(
+    parts: Sequence[Array], others: Sequence[Array], partner: npt.NDArray[np.intp]
+) -> npt.NDArray[np.bool_]:
+    """Whether what a unit multiplies with and what it writes point to the partner that its gate points to.
+
+    The sign of up and down is free jointly, so they count by their absolute cosines; in a plain FFN there is no free sign.
+    """
+    same = np.ones(len(partner), dtype=bool)
+    for mine, theirs in zip(parts[1:], others[1:], strict=True):
+        cosine = mine @ theirs.T
+        same &= (np.abs(cosine) if len(parts) == 3 else cosine).argmax(axis=1) == partner
+    return same
+
+
+def _turn(block: Block, basis: Array, *, gated: bool, most: int | None = None) -> list[Array]:
+    units = block.units if most is None else block.units.take(block.units.longest(most))
+    parts = units.parts if gated else (units.gate, units.down)
+    return [unit_rows(part @ basis) for part in parts]
+
+
+def _most(block: Block) -> int | None:
+    """Where a large FFN was cut to its longest gates, only the longer half is sure to be among those that the other side kept."""
+    return min(_TESTED, len(block.units) // 2) if block.cut else None

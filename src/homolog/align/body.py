@@ -1,0 +1,171 @@
+"""The body of a model: the units of its FFNs in canonical form, without embeddings, for alignment through any disguise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from homolog.align.canonical import Units, drop_unwritten, merge_equal_gates, usable_units
+from homolog.checkpoint.base import Array, Checkpoint
+from homolog.roles.read import count_units, read_units, read_units_at, read_vector
+from homolog.roles.role import Anatomy, Role, Space, View
+
+__all__ = ["Block", "Body", "BodyPlan", "read_body"]
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPlan:
+    """How much of a body is kept; what is left out is chosen by numbers that no disguise changes."""
+
+    units: int = 2048
+    """Of every FFN the units with the longest gates, at most so many."""
+    blocks: int = 64
+    """At most so many FFNs, evenly over the depth; all experts of a layer, or as many of them as fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One FFN, or one expert."""
+
+    layer: int
+    expert: int
+    """-1 for a dense FFN."""
+    shared: bool
+    cut: bool
+    """Whether only the units with the longest gates were kept."""
+    units: Units
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The FFNs of a model, in reading order. Blocks without a usable unit are left out."""
+
+    width: int
+    layers: int
+    """Of the whole model."""
+    gated: bool
+    blocks: tuple[Block, ...]
+
+    @property
+    def units(self) -> int:
+        """Units of all blocks together."""
+        return sum(len(block.units) for block in self.blocks)
+
+
+def read_body(checkpoint: Checkpoint, anatomy: Anatomy, plan: BodyPlan | None = None) -> Body:
+    """Read the FFNs of a resolved checkpoint, FFN by FFN, with norm gains folded, scales balanced and split units merged.
+
+    Raises CheckpointError where the file cannot be read. A model whose FFNs have no output matrix gives a body without blocks.
+    """
+    plan = plan or BodyPlan()
+    found = [(role, _read(checkpoint, anatomy, role, plan.units)) for role in _choose(anatomy, plan.blocks)]
+    found = _without_unwritten([(role, units) for role, units in found if len(units) >= 2])
+    blocks = tuple(
+        Block(role.layer, role.expert, role.shared, _total(anatomy, role) > plan.units, merge_equal_gates(units))
+        for role, units in found
+    )
+    gated = bool(blocks) and all(block.units.up is not None for block in blocks)
+    return Body(anatomy.dims.width, anatomy.dims.layers, gated, blocks)
+
+
+def _choose(anatomy: Anatomy, most: int) -> list[Role]:
+    """The up matrices of the FFNs to read: all, or those of layers spread evenly over the depth."""
+    roles = [
+        role
+        for role in sorted(anatomy.views)
+        if role.kind == "ffn.up" and role.part == "weight" and _of(anatomy, role, "ffn.down") is not None
+    ]
+    layers = sorted({role.layer for role in roles})
+    if len(roles) <= most or not layers:
+        return roles
+    experts = max(1, most // len(layers))
+    kept = {layers[i] for i in np.linspace(0, len(layers) - 1, min(len(layers), most)).round().astype(int)}
+    per_layer: dict[int, list[Role]] = {}
+    for role in roles:
+        if role.layer in kept:
+            per_layer.setdefault(role.layer, []).append(role)
+    # Shared experts first: they are few, and every token passes through them.
+    return [role for found in per_layer.values() for role in sorted(found, key=lambda r: not r.shared)[:experts]]
+
+
+def _of(anatomy: Anatomy, role: Role, kind: str, part: str = "weight") -> View | None:
+    return anatomy.views.get(replace(role, kind=kind, part=part))
+
+
+def _read(checkpoint: Checkpoint, anatomy: Anatomy, role: Role, most: int) -> Units:
+    up, gate, down = anatomy.views[role], _of(anatomy, role, "ffn.gate"), _of(anatomy, role, "ffn.down")
+    assert down is not None
+    first = gate or up
+    chosen = _longest(checkpoint, first, most)
+    norm = _read_norm(checkpoint, anatomy, role.layer)
+    reads = [_rows(checkpoint, view, chosen) for view in ((gate, up) if gate is not None else (up,))]
+    if norm.gain is not None:
+        reads = [rows * norm.gain for rows in reads]
+    writes = _rows(checkpoint, down, chosen)
+    if norm.centred:
+        reads = [rows - rows.mean(axis=1, keepdims=True) for rows in reads]
+        writes = writes - writes.mean(axis=1, keepdims=True)
+    return usable_units(Units(reads[0], reads[1] if len(reads) == 2 else None, writes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Norm:
+    gain: Array | None = None
+    centred: bool = False
+    """LayerNorm takes the mean over channels away, so nothing along it is read, and nothing written along it counts."""
+
+
+def _read_norm(checkpoint: Checkpoint, anatomy: Anatomy, layer: int) -> _Norm:
+    if not anatomy.traits.pre_norm:
+        return _Norm()
+    gain = anatomy.views.get(Role("norm.ffn", layer=layer))
+    return _Norm(None if gain is None else read_vector(checkpoint, gain), anatomy.traits.norm == "layer")
+
+
+def _total(anatomy: Anatomy, role: Role) -> int:
+    return count_units(anatomy.views[role], Space.FFN)
+
+
+def _longest(checkpoint: Checkpoint, view: View, most: int) -> npt.NDArray[np.intp] | None:
+    """The units with the longest rows, ascending; ``None`` for all."""
+    total = count_units(view, Space.FFN)
+    if total <= most:
+        return None
+    size = np.concatenate([np.einsum("ij,ij->i", rows, rows) for rows in _stream(checkpoint, view, total)])
+    return np.sort(np.argsort(-np.nan_to_num(size), kind="stable")[:most])
+
+
+def _stream(checkpoint: Checkpoint, view: View, total: int) -> Iterator[Array]:
+    step = max(1, 2**22 // max(view.shape[1 - view.axes.index(Space.FFN)], 1))
+    for start in range(0, total, step):
+        yield read_units(checkpoint, view, Space.FFN, start, min(start + step, total))
+
+
+def _rows(checkpoint: Checkpoint, view: View, chosen: npt.NDArray[np.intp] | None) -> Array:
+    if chosen is None:
+        return read_units(checkpoint, view, Space.FFN)
+    return read_units_at(checkpoint, view, Space.FFN, chosen.tolist())
+
+
+def _without_unwritten(found: list[tuple[Role, Units]]) -> list[tuple[Role, Units]]:
+    """Reading rows without the directions that no FFN ever writes to, where there are any."""
+    if not found or sum(len(units) for _, units in found) < 2 * found[0][1].down.shape[1]:
+        return found
+    width = found[0][1].down.shape[1]
+    gram = np.zeros((width, width))
+    for _, units in found:
+        gram += units.down.T @ units.down
+    return [
+        (
+            role,
+            Units(
+                drop_unwritten(units.gate, gram),
+                None if units.up is None else drop_unwritten(units.up, gram),
+                units.down,
+            ),
+        )
+        for role, units in found
+    ]

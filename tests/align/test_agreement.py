@@ -1,0 +1,193 @@
+"""Bodies are put in canonical form, aligned through any rotation and order of units, and agree only if they are of one descent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homolog.align.agreement import Agreement, measure_agreement
+from homolog.align.body import Block, Body, BodyPlan, read_body
+from homolog.align.canonical import Units, drop_unwritten, merge_equal_gates, usable_units
+from homolog.align.invariants import describe_all
+from homolog.align.matching import unit_rows
+from homolog.checkpoint.base import Array
+from homolog.checkpoint.open import open_checkpoint
+from homolog.lab.disguises import draw_rotation
+from homolog.roles.resolve import resolve
+
+ZOO = Path(__file__).parents[1] / "zoo"
+_SEEDS = st.integers(0, 2**32 - 1)
+
+
+def read(name: str, plan: BodyPlan | None = None) -> Body:
+    with open_checkpoint(ZOO / name) as checkpoint:
+        return read_body(checkpoint, resolve(checkpoint), plan)
+
+
+def draw_body(
+    rng: np.random.Generator, layers: int = 3, units: int = 40, width: int = 24, *, gated: bool = True
+) -> Body:
+    """Units of uneven size and direction, as trained ones are."""
+    spectrum = np.exp(0.7 * rng.standard_normal(width)).astype(np.float32)
+
+    def rows() -> Array:
+        sizes = np.exp(0.4 * rng.standard_normal((units, 1)))
+        return np.asarray(sizes * rng.standard_normal((units, width)) * spectrum, dtype=np.float32)
+
+    blocks = []
+    for layer in range(layers):
+        gate, up, down = rows(), rows(), rows()
+        blocks.append(Block(layer, -1, False, False, Units(gate, up + gate / 2 if gated else None, down)))
+    return Body(width, layers, gated, tuple(blocks))
+
+
+def disguise(body: Body, rng: np.random.Generator, noise: float = 0.0) -> Body:
+    """Rotated, reordered, rescaled with free signs, and noisy."""
+    turn = draw_rotation(rng, body.width).astype(np.float32)
+
+    def change(rows: Array, scale: npt.NDArray[np.float64] | float = 1.0) -> Array:
+        rough = rows + noise * rows.std() * rng.standard_normal(rows.shape)
+        return np.asarray((rough * scale) @ turn, dtype=np.float32)
+
+    blocks = []
+    for block in body.blocks:
+        units = block.units
+        order = rng.permutation(len(units))
+        scale = rng.choice([-1.0, 1.0], (len(units), 1)) * np.exp(0.5 * rng.standard_normal((len(units), 1)))
+        new = (
+            Units(change(units.gate), None, change(units.down))
+            if units.up is None
+            else Units(change(units.gate), change(units.up, scale), change(units.down, 1 / scale))
+        )
+        blocks.append(replace(block, units=new.take(order)))
+    return replace(body, blocks=tuple(blocks))
+
+
+@given(_SEEDS, st.booleans())
+@settings(deadline=None, max_examples=20)
+def test_invariants_do_not_change_under_rotation_and_rescaling(seed: int, gated: bool) -> None:
+    rng = np.random.default_rng(seed)
+    body = draw_body(rng, gated=gated)
+    turned = disguise(body, np.random.default_rng(seed + 1))
+    for before, after in zip(*(describe_all([b.units.parts for b in x.blocks]) for x in (body, turned)), strict=True):
+        # the order of units is all that changed: every feature has the same values, up to ties of rounding
+        assert np.abs(np.sort(before, axis=0) - np.sort(after, axis=0)).max() < 1e-3
+        distance = ((before[:, None] - after[None]) ** 2).mean(axis=2)
+        assert sorted(distance.argmin(axis=1).tolist()) == list(range(len(before)))
+
+
+@given(_SEEDS)
+@settings(deadline=None, max_examples=20)
+def test_split_units_merge_into_what_they_were(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    (block,) = draw_body(rng, layers=1, width=48).blocks
+    gate, up, down = block.units.parts
+    a, b = rng.uniform(0.6, 1.4, (2, len(gate), 1)).astype(np.float32)
+    noise = rng.standard_normal(up.shape).astype(np.float32)
+    split = Units(
+        np.concatenate([gate, gate]),
+        np.concatenate([(up + noise) / (2 * a), (up - noise) / (2 * b)]),
+        np.concatenate([a * down, b * down]),
+    )
+    merged = merge_equal_gates(split.take(rng.permutation(2 * len(gate))))
+    assert len(merged) == len(gate)
+    order = (unit_rows(gate) @ unit_rows(merged.gate).T).argmax(axis=1)
+    assert merged.up is not None
+    for before, after in ((up, merged.up), (down, merged.down)):
+        cosine = np.abs((unit_rows(before) * unit_rows(after[order])).sum(axis=1))
+        assert cosine.min() > 0.999
+    assert len(merge_equal_gates(block.units)) == len(gate)
+
+
+def test_dead_units_and_unwritten_directions_are_left_out() -> None:
+    rng = np.random.default_rng(1)
+    (block,) = draw_body(rng, layers=1).blocks
+    broken = block.units.down.copy()
+    broken[3], broken[5, 2] = 0.0, np.nan
+    assert len(usable_units(replace(block.units, down=broken))) == len(block.units) - 2
+    basis = draw_rotation(rng, 24)[:20]
+    written = rng.standard_normal((100, 20)) @ basis
+    reads = rng.standard_normal((7, 24)).astype(np.float32)
+    kept = drop_unwritten(reads, written.T @ written)
+    assert np.allclose(kept, reads @ basis.T @ basis, atol=1e-4)
+    assert np.array_equal(drop_unwritten(reads, np.eye(24)), reads)
+
+
+@given(_SEEDS, st.booleans())
+@settings(deadline=None, max_examples=10)
+def test_a_disguised_copy_agrees_and_an_independent_body_does_not(seed: int, gated: bool) -> None:
+    rng = np.random.default_rng(seed)
+    body = draw_body(rng, gated=gated)
+    found = measure_agreement(body, disguise(body, rng, noise=0.1))
+    assert found.body > 0.9
+    assert dict(found.b_in_a.sources) == {0: 0, 1: 1, 2: 2}
+    assert measure_agreement(draw_body(rng, gated=gated), body).body < 0.2
+
+
+def test_layers_and_units_may_be_more_on_either_side() -> None:
+    rng = np.random.default_rng(2)
+    body = draw_body(rng, layers=4)
+    copy = disguise(body, rng, noise=0.05)
+    doubled = replace(copy, blocks=tuple(replace(copy.blocks[i], layer=n) for n, i in enumerate([0, 2, 1, 2, 3])))
+    found = measure_agreement(body, doubled)
+    assert found.b_in_a.median > 0.95
+    assert dict(found.b_in_a.sources) == {0: 0, 1: 2, 2: 1, 3: 2, 4: 3}
+    assert measure_agreement(doubled, body).body == pytest.approx(found.body, abs=0.05)
+
+
+def test_agreement_is_the_same_whatever_the_order_of_the_units() -> None:
+    a, b = read("a"), read("a-washed")
+    rng = np.random.default_rng(3)
+    shuffled = replace(b, blocks=tuple(replace(x, units=x.units.take(rng.permutation(len(x.units)))) for x in b.blocks))
+    first, second = measure_agreement(a, b), measure_agreement(a, shuffled)
+    assert (first.body, dict(first.b_in_a.by_layer)) == (second.body, dict(second.b_in_a.by_layer))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("a", "a-zh-1x"),
+        ("a", "a-dropped"),
+        ("a-solar", "a-pruned"),
+        ("q", "q-upcycled"),
+        ("s", "s-zh-0.5x"),
+        ("g", "g-zh-1x"),
+    ],
+)
+def test_trained_copies_agree(a: str, b: str) -> None:
+    assert measure_agreement(read(a), read(b)).body > 0.75
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [("a", "b"), ("a", "a-order2"), ("q", "q-order2"), ("g", "g-order2"), ("b", "q-upcycled"), ("a", "deep")],
+)
+def test_independent_models_and_those_of_one_start_do_not(a: str, b: str) -> None:
+    assert measure_agreement(read(a), read(b)).body < 0.05
+
+
+def test_a_body_that_was_cut_is_cut_to_the_same_units() -> None:
+    plan = BodyPlan(units=64, blocks=3)
+    a, b = read("a", plan), read("a-same-1x", plan)
+    assert [len(block.units) for block in a.blocks] == [64, 64, 64]
+    assert [block.layer for block in a.blocks] == [0, 2, 4]
+    assert measure_agreement(a, b).body > 0.8
+    assert measure_agreement(a, read("b", plan)).body < 0.05
+
+
+def absent(blocks: Sequence[Block], *, gated: bool = True) -> Agreement:
+    body = draw_body(np.random.default_rng(4))
+    return measure_agreement(body, Body(24, 3, gated, tuple(blocks)))
+
+
+def test_what_cannot_be_compared_is_absent_with_its_reason() -> None:
+    plain = draw_body(np.random.default_rng(5), gated=False)
+    assert absent([]).absent == "B has no FFN whose units read and write the residual stream"
+    assert "different kinds" in str(absent(plain.blocks, gated=False).absent)
