@@ -44,7 +44,15 @@ def draw_body(
     blocks = []
     for layer in range(layers):
         gate, up, down = rows(), rows(), rows()
-        blocks.append(Block(layer, -1, False, False, Units(gate, up + gate / 2 if gated else None, down)))
+        blocks.append(
+            Block(
+                layer,
+                -1,
+                False,
+                False,
+                Units(gate, np.asarray(up + gate / 2, dtype=np.float32) if gated else None, down),
+            )
+        )
     return Body(width, layers, gated, tuple(blocks))
 
 
