@@ -142,7 +142,7 @@ def test_other_frameworks_are_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("start", "kind"),
     [
-        (b"GGUF\x03\0\0\0", "a GGUF file"),
+        (b"FUGG\0\0\0\x03", "a GGUF file"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         (b"<html><body>", "an HTML or XML page"),
         (b"#!/bin/sh", "starts with"),

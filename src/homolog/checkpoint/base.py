@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Checkpoint", "Meter", "TensorInfo"]
+__all__ = ["Array", "Checkpoint", "Meter", "TensorInfo", "TokenTable"]
 
 Array = npt.NDArray[np.float32]
 
@@ -25,7 +25,7 @@ class TensorInfo:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    """In the spelling of safetensors: ``F32``, ``BF16``, ``F8_E4M3``, ``I8``, ``BOOL`` …"""
+    """In the spelling of safetensors: ``F32``, ``BF16``, ``F8_E4M3``, ``I8``, ``BOOL`` …; of ggml for its blocks: ``Q4_K``."""
     nbytes: int
     lattice: str = ""
     """How the numbers are kept where they are decoded on reading, in words: ``int4, a scale for every 128 numbers``; else empty."""
@@ -39,6 +39,20 @@ class TensorInfo:
         for length in self.shape:
             count *= length
         return count
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTable:
+    """The tokenizer that lies in a weight file (GGUF)."""
+
+    model: str
+    """How ids are found: ``gpt2`` (byte-level BPE), ``llama`` (SentencePiece), ``bert`` …"""
+    tokens: Sequence[bytes]
+    """By id, in the spelling of the tokenizer, mostly UTF-8."""
+    kinds: npt.NDArray[np.int64] | None
+    """For each token: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 a byte; ``None`` if the file does not say."""
+    merges: Sequence[bytes] | None
+    """Pairs of tokens with a blank between them, in the order in which they are applied."""
 
 
 @dataclass(slots=True)
@@ -67,11 +81,11 @@ class Checkpoint(ABC):
     path: Path
     """What the user named: a file or a folder."""
     format: str
-    """``safetensors``, ``torch-zip`` or ``torch-legacy``."""
+    """``safetensors``, ``gguf``, ``torch-zip`` or ``torch-legacy``."""
     tensors: Mapping[str, TensorInfo]
     """By name, sorted."""
     config: Mapping[str, Any]
-    """The parsed ``config.json`` beside the weights; empty if there is none."""
+    """The parsed ``config.json`` beside the weights, or what a GGUF file says in its place; empty if there is none."""
     files: tuple[Path, ...]
     """The weight files, in reading order."""
     folder: Path | None
@@ -79,6 +93,8 @@ class Checkpoint(ABC):
     meter: Meter
     notes: tuple[str, ...]
     """What the reader chose or passed over, in plain words."""
+    tokenizer: TokenTable | None = None
+    """The tokenizer inside the weight file, where the format has a place for one."""
 
     @abstractmethod
     def read_rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:

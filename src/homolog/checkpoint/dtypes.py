@@ -19,18 +19,21 @@ Raw = npt.NDArray[np.generic]
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """One number format, in the spelling of safetensors."""
+    """One number format, in the spelling of safetensors, or of ggml where numbers come in blocks."""
 
     name: str
     bits: int
+    """Of one stored item: a number, or a block of them."""
     storage: np.dtype[np.generic] | None
-    """What one stored number is to numpy; ``None`` where homolog can name the format but not read it."""
+    """What one stored item is to numpy; ``None`` where homolog can name the format but not read it."""
     widen: Callable[[Raw], Array]
-    """Stored numbers to float32, same shape."""
+    """Stored numbers to float32, same shape; blocks of them to one more axis, of ``block`` numbers."""
+    block: int = 1
+    """Numbers along the last axis that are stored as one item."""
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one number; only for readable formats."""
+        """Bytes of one item; only for formats of whole bytes."""
         return self.bits // 8
 
 

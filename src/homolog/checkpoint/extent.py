@@ -19,7 +19,10 @@ MOST_NUMBERS = 1 << 48
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """One tensor in place: number ``(i, j, …)`` lies at byte ``offset + itemsize · (i · strides[0] + j · strides[1] + …)``."""
+    """One tensor in place: item ``(i, j, …)`` lies at byte ``offset + itemsize · (i · strides[0] + j · strides[1] + …)``.
+
+    An item is a number, or a block of them along the last axis (`DType.block`), which is then stored without gaps.
+    """
 
     info: TensorInfo
     dtype: DType

@@ -17,13 +17,18 @@ from homolog.errors import CheckpointNotFound, IncompleteCheckpoint, Unsupported
 
 __all__ = ["Choice", "choose_files", "read_config", "refuse_adapter"]
 
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+_FORMATS = (("safetensors", (".safetensors",)), ("torch", (".bin", ".pt", ".pth")), ("GGUF", (".gguf",)))
+"""Most exact first: what is also stored as GGUF is mostly quantised there."""
 _NO_WEIGHTS = re.compile(
     r"(training_args|optim(izer)?|(lr_)?scheduler|rng_state|random_states|scaler|trainer_state)([._-].*|s?)|\..*"
 )
 _ADAPTER = re.compile(r"adapter_(model|config)\b.*")
 _HUB_ORDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_FOREIGN = (".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".ckpt", ".npz", ".mlmodel", ".tflite")
+_NO_MODEL = re.compile(r"(mmproj|imatrix)[._-].*\.gguf|.*[._-](mmproj|imatrix)([._-].*)?\.gguf")
+"""Beside a GGUF model: the projector of its pictures, and the statistics that it was quantised by."""
+_QUANTISATION = re.compile(r"(?i)[._-](UD-)?(I?Q\d\w*|TQ\d_\d|MXFP4\w*|NVFP4|BF16|F(16|32))(-of-\d+)?(?=\.gguf$)")
+_FOREIGN = (".h5", ".msgpack", ".onnx", ".ot", ".ckpt", ".npz", ".mlmodel", ".tflite")
 _MOST_FILES = 20_000
 _LARGEST_CONFIG = 10 << 20
 
@@ -42,7 +47,7 @@ class Choice:
 
 
 def choose_files(folder: Path) -> Choice:
-    """Choose one model out of a folder: safetensors before torch, the hub's names before others.
+    """Choose one model out of a folder: safetensors before torch before GGUF, the hub's names before others.
 
     Raises ``CheckpointNotFound`` where there is none or no telling which, ``IncompleteCheckpoint`` for an adapter alone or missing
     pieces, and ``UnsupportedFormat`` where all there is are files of other frameworks.
@@ -51,14 +56,17 @@ def choose_files(folder: Path) -> Choice:
     weights = [
         name
         for name in names
-        if name.endswith(_SUFFIXES) and not _NO_WEIGHTS.fullmatch(name) and not _ADAPTER.fullmatch(name)
+        if name.endswith(_SUFFIXES) and not any(other.fullmatch(name) for other in (_NO_WEIGHTS, _ADAPTER, _NO_MODEL))
     ]
     adapters = [name for name in names if _ADAPTER.fullmatch(name) and name.endswith(_SUFFIXES)]
     notes = (f"an adapter was left out: {list_names(adapters)}",) if adapters else ()
     for name in _HUB_ORDER:
         if name in names:
             rivals = [other for other in _HUB_ORDER if other in names and other != name]
-            passed = (f"{name} was chosen; {', '.join(rivals)} lies beside it and was not read",) if rivals else ()
+            rivals += [other for other in weights if other.endswith(".gguf")]
+            passed: tuple[str, ...] = (
+                (f"{name} was chosen; {list_names(rivals)} lies beside it and was not read",) if rivals else ()
+            )
             path = folder / name
             return Choice(
                 path if name.endswith(".json") else None,
@@ -78,13 +86,9 @@ def choose_files(folder: Path) -> Choice:
         raise CheckpointNotFound(
             folder, at="folder", found=f"{len(names)} files, none of them weights", expected=expected
         )
-    groups = group_shards(weights)
-    safe = {key: group for key, group in groups.items() if key.endswith(".safetensors")}
-    passed = ()
-    if safe and len(groups) > len(safe):
-        others = [key for key in groups if key not in safe]
-        passed = (f"safetensors was chosen; {list_names(others)} lies beside it and was not read",)
-        groups = safe
+    groups, passed = _choose_format(group_shards(weights))
+    if len(groups) > 1:
+        groups, passed = _choose_largest(folder, groups, passed)
     if len(groups) > 1:
         found = f"{len(groups)} weight files without an index: {list_names(list(groups))}"
         raise CheckpointNotFound(
@@ -96,6 +100,34 @@ def choose_files(folder: Path) -> Choice:
         raise IncompleteCheckpoint(folder, at="folder", found=found, expected="all of them")
     joined = ("the pieces come without an index and were joined by their numbers",) if len(pieces) > 1 else ()
     return Choice(None, tuple(folder / piece for piece in pieces), False, passed + joined + notes)
+
+
+def _choose_format(groups: dict[str, list[str]]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """The models in the most exact format that is there, and what was passed over for it."""
+    title, chosen = next(
+        (title, found)
+        for title, suffixes in _FORMATS
+        if (found := {key: group for key, group in groups.items() if key.endswith(suffixes)})
+    )
+    others = [key for key in groups if key not in chosen]
+    said = (f"{title} was chosen; {list_names(others)} lies beside it and was not read",) if others else ()
+    return chosen, said
+
+
+def _choose_largest(
+    folder: Path, groups: dict[str, list[str]], said: tuple[str, ...]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Of one model in several quantisations, told by the names, the largest; else all of them."""
+    if len({_QUANTISATION.sub("", key) for key in groups}) > 1:
+        return groups, said
+
+    def size(key: str) -> int:
+        return sum((folder / name).stat().st_size for name in groups[key] if (folder / name).exists())
+
+    largest = max(groups, key=lambda key: (size(key), key))
+    others = [key for key in groups if key != largest]
+    note = f"{largest}, the largest, was chosen; {list_names(others)} lies beside it and was not read"
+    return {largest: groups[largest]}, (*said, note)
 
 
 def refuse_adapter(folder: Path, names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from homolog.checkpoint.gguf.header import MAGIC, read_gguf
 from homolog.checkpoint.ranged import Contents
 from homolog.checkpoint.safetensors import read_safetensors
 from homolog.checkpoint.source import Source
@@ -10,9 +11,9 @@ from homolog.errors import IncompleteCheckpoint, MalformedCheckpoint, Unsupporte
 
 __all__ = ["read_contents"]
 
-_EXPECTED = "a safetensors or torch weight file"
+_EXPECTED = "a safetensors, GGUF or torch weight file"
 _FOREIGN = (
-    (b"GGUF", "a GGUF file"),
+    (b"GGUF"[::-1], "a GGUF file with its first four bytes back to front"),
     (b"\x89HDF", "an HDF5 file"),
     (b"\x93NUMPY", "a numpy array"),
     (b"\x1f\x8b", "a gzip archive"),
@@ -31,6 +32,9 @@ def read_contents(source: Source) -> Contents:
     if source.size == 0:
         raise MalformedCheckpoint(source.path, at="file", found="0 bytes", expected=_EXPECTED)
     start = source.read(0, min(source.size, 64))
+    if start.startswith(MAGIC):
+        extents, metadata = read_gguf(source)
+        return Contents("gguf", extents, metadata=metadata)
     if start.startswith(b"PK\x03\x04"):
         extents, notes = read_torch_zip(source)
         return Contents("torch-zip", extents, tuple(notes))

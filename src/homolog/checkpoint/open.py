@@ -10,6 +10,8 @@ from homolog.checkpoint.base import Checkpoint, Meter
 from homolog.checkpoint.extent import Extent
 from homolog.checkpoint.folder import Choice, choose_files, read_config, refuse_adapter
 from homolog.checkpoint.formats import read_contents
+from homolog.checkpoint.gguf.facts import check_pieces, read_facts, read_tokens
+from homolog.checkpoint.gguf.undo import undo_conversion
 from homolog.checkpoint.ranged import Contents, RangedCheckpoint
 from homolog.checkpoint.shards import check_inside, count_shards, join_shards, read_index
 from homolog.checkpoint.source import FilePool, FileSource
@@ -19,7 +21,7 @@ __all__ = ["open_checkpoint"]
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Open a weight file (safetensors or torch, told by its content) or a model's folder; only headers are read.
+    """Open a weight file (safetensors, GGUF or torch, told by its content) or a model's folder; only headers are read.
 
     Raises a ``CheckpointError`` of the kind that fits where the path, or what lies there, cannot be read as one model.
     """
@@ -61,26 +63,35 @@ def _open_folder(path: Path, pool: FilePool, meter: Meter) -> Checkpoint:
 
 
 def _open_choice(path: Path, folder: Path, choice: Choice, pool: FilePool, meter: Meter) -> Checkpoint:
-    config = read_config(folder, pool, required=choice.hub)
     files, weight_map = choice.files, None
     if choice.index is not None:
         weight_map = read_index(FileSource(choice.index, pool, meter))
         files = tuple(folder / name for name in sorted(set(weight_map.values())))
         _check_shards(folder, files, choice.index)
-    formats: list[str] = []
+    pieces: list[Contents] = []
     notes = list(choice.notes)
 
     def read_shard(file: Path) -> Mapping[str, Extent]:
         contents = read_contents(FileSource(file, pool, meter))
-        formats.append(contents.format)
+        pieces.append(contents)
         notes.extend(note for note in contents.notes if note not in notes)
         return contents.extents
 
     extents, said = join_shards(files, read_shard, weight_map, choice.index or path)
-    if len(set(formats)) > 1:
-        said.append(f"the pieces are of several formats: {', '.join(sorted(set(formats)))}")
-    contents = Contents(formats[0], extents, (*notes, *said))
-    return RangedCheckpoint(path, contents, files=files, folder=folder, config=config, pool=pool, meter=meter)
+    formats = {piece.format for piece in pieces}
+    if len(formats) > 1:
+        said.append(f"the pieces are of several formats: {', '.join(sorted(formats))}")
+    contents = Contents(pieces[0].format, extents, (*notes, *said), pieces[0].metadata)
+    if formats != {"gguf"}:
+        config = read_config(folder, pool, required=choice.hub)
+        return RangedCheckpoint(path, contents, files=files, folder=folder, config=config, pool=pool, meter=meter)
+    metadata = contents.metadata
+    check_pieces(files, [piece.metadata for piece in pieces], len(extents))
+    facts, tokens = read_facts(metadata), read_tokens(metadata)
+    inner = RangedCheckpoint(
+        path, contents, files=files, folder=folder, config=facts, pool=pool, meter=meter, tokenizer=tokens
+    )
+    return undo_conversion(inner, metadata)
 
 
 def _check_shards(folder: Path, files: tuple[Path, ...], index: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from homolog.checkpoint.base import Array, Checkpoint, Meter, TensorInfo
+from homolog.checkpoint.base import Array, Checkpoint, Meter, TensorInfo, TokenTable
 from homolog.checkpoint.dtypes import Raw
 from homolog.checkpoint.extent import Extent, count_numbers, measure_span
 from homolog.checkpoint.source import FilePool
@@ -33,6 +33,8 @@ class Contents:
     format: str
     extents: Mapping[str, Extent]
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What the file says of itself beside its tensors, where the format has a place for it."""
 
 
 class RangedCheckpoint(Checkpoint):
@@ -48,6 +50,7 @@ class RangedCheckpoint(Checkpoint):
         config: Mapping[str, Any],
         pool: FilePool,
         meter: Meter,
+        tokenizer: TokenTable | None = None,
     ) -> None:
         self.path = path
         self.format = contents.format
@@ -56,6 +59,7 @@ class RangedCheckpoint(Checkpoint):
         self.folder = folder
         self.meter = meter
         self.notes = contents.notes
+        self.tokenizer = tokenizer
         self._extents = dict(sorted(contents.extents.items()))
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType({name: e.info for name, e in self._extents.items()})
         self._pool = pool
@@ -106,7 +110,7 @@ class RangedCheckpoint(Checkpoint):
                 extent.source.path,
                 at=f"tensor {name}",
                 found=f"numbers of kind {extent.dtype.name}",
-                expected="a kind of whole bytes, not complex",
+                expected="a kind of whole bytes that homolog decodes, not complex",
             )
         return _Rows(extent)
 
@@ -117,6 +121,8 @@ class _Rows:
     def __init__(self, extent: Extent) -> None:
         self._extent = extent
         self._item = extent.dtype.itemsize
+        # what comes in blocks grows when it is decoded, and by more while it is
+        self._most = _BLOCK if extent.dtype.block == 1 else _BLOCK * self._item // (4 * extent.dtype.block)
         self.shape = extent.info.shape or (1,)
         self._strides = extent.strides or (1,)
 
@@ -156,27 +162,45 @@ class _Rows:
         return out
 
     def fill(self, out: Array, start: int) -> None:
-        """Read the rows from ``start`` into ``out``."""
-        self._fill(out, start, self._extent.dtype.widen)
+        """Read the rows from ``start`` into ``out``, which lies in memory without gaps."""
+        size = self._extent.dtype.block
+        if size == 1:
+            self._fill(out, start, self._extent.dtype.widen)
+        elif out.ndim > 1:
+            self._fill(out.reshape(*out.shape[:-1], out.shape[-1] // size, size), start, self._extent.dtype.widen)
+        else:  # rows of a vector are single numbers: read the blocks that they lie in
+            first, stop = start // size, -(-(start + len(out)) // size)
+            whole = np.empty((stop - first, size), dtype=np.float32)
+            self._fill(whole, first, self._extent.dtype.widen)
+            out[...] = whole.reshape(-1)[start - first * size :][: len(out)]
 
     def read_stored(self, start: int, stop: int) -> Raw:
-        out = np.empty((stop - start, *self.shape[1:]), dtype=self._extent.dtype.storage)
+        """The items of the rows; of a vector in blocks, the blocks that its rows touch."""
+        size = self._extent.dtype.block
+        if len(self.shape) == 1:
+            start, stop = start // size, -(-stop // size)
+        across = [*self.shape[1:-1], self.shape[-1] // size] if len(self.shape) > 1 else []
+        out = np.empty((stop - start, *across), dtype=self._extent.dtype.storage)
         self._fill(out, start, lambda raw: raw)
         return out
 
     def _fill(self, out: np.ndarray[Any, Any], start: int, convert: Callable[[Raw], np.ndarray[Any, Any]]) -> None:
-        """Halve the box of wanted numbers along its longest reach until it is small, or dense enough to be read as one range."""
+        """Halve the box of wanted items along its longest reach until it is small, or dense enough to be read as one range.
+
+        The axes of ``out`` are those of the items; where these are blocks, the numbers of a block are one more.
+        """
         boxes = [(out, self._extent.offset + start * self._strides[0] * self._item)]
         while boxes:
             part, offset = boxes.pop()
-            span = measure_span(part.shape, self._strides) * self._item
+            items = part.shape[: len(self._strides)]
+            span = measure_span(items, self._strides) * self._item
             if not span:
                 continue
-            stored = count_numbers(part.shape, self._strides) * self._item
-            if span <= _GAP or (span <= _BLOCK and span <= 2 * stored):
-                part[...] = convert(self._view(part.shape, self._extent.source.read(offset, span)))
+            stored = count_numbers(items, self._strides) * self._item
+            if span <= _GAP or (span <= self._most and span <= 2 * stored):
+                part[...] = convert(self._view(items, self._extent.source.read(offset, span)))
                 continue
-            reach = [(length - 1) * stride for length, stride in zip(part.shape, self._strides, strict=True)]
+            reach = [(length - 1) * stride for length, stride in zip(items, self._strides, strict=True)]
             axis = reach.index(max(reach))
             middle = part.shape[axis] // 2
             near, far = np.split(part, [middle], axis=axis)

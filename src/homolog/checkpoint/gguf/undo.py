@@ -1,0 +1,152 @@
+"""What llama.cpp's converter did to the weights, undone on reading, so that units have the numbers and the order they have on a hub.
+
+Read in the converter that the sources of llama-cpp-python 0.3.36 carry (vendor/llama.cpp/conversion/, before that one file,
+convert_hf_to_gguf.py of ggml-org/llama.cpp):
+
+* llama.py, ``LlamaModel.permute``: rotary pairs are stored side by side, ``(heads, 2, d/2)`` becomes ``(heads, d/2, 2)``; the same in
+  arctic, baichuan, bailingmoe, chameleon, deci, deepseek (of the first generation), internlm, llada, minicpm, olmo and xverse, and in what
+  inherits from it: arcee, granite, granitemoe, nanbeige, smollm3, llama-embed. Not so apertus, llama4 and afmoe.
+* gemma.py, nemotron.py, ``+ 1``: norms that multiply by one plus the weight are stored as the sum; not so gemma3n and gemma4.
+
+Everything else the converter does keeps the order of units: experts are stacked, queries, keys and values are put one after the other,
+Conv1D matrices are turned to output × input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from homolog.checkpoint.base import Array, Checkpoint
+
+__all__ = ["Unconverted", "Undo", "plan_undoing", "undo_conversion"]
+
+_INTERLEAVED = frozenset(
+    [
+        *("llama", "arcee", "granite", "granitemoe", "granitehybrid", "llama-embed", "nanbeige", "smollm3"),
+        *("arctic", "baichuan", "bailingmoe", "chameleon", "deci", "deepseek", "internlm2", "llada", "minicpm", "olmo"),
+        "xverse",
+    ]
+)
+_ONE_ADDED = frozenset(["gemma", "gemma2", "gemma3", "gemma-embedding", "nemotron"])
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """What to undo in one tensor."""
+
+    heads: int = 0
+    """Heads whose rows are stored in interleaved halves; 0 for none."""
+    added: float = 0.0
+    """What was added to every number."""
+
+    def order(self, rows: int) -> npt.NDArray[np.int64]:
+        """For each row of the original where it is stored."""
+        half = rows // self.heads // 2
+        stored = np.arange(rows, dtype=np.int64).reshape(self.heads, half, 2)
+        return stored.transpose(0, 2, 1).reshape(-1)
+
+
+def plan_undoing(metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Undo]:
+    """By tensor, for a file of this metadata."""
+    architecture = metadata.get("general.architecture")
+    undoing: dict[str, Undo] = {}
+    if architecture in _ONE_ADDED:
+        undoing = {name: Undo(added=1.0) for name in shapes if name.endswith("norm.weight")}
+    if architecture in _INTERLEAVED:
+        queries = metadata.get(f"{architecture}.attention.head_count")
+        keys = metadata.get(f"{architecture}.attention.head_count_kv", queries)
+        for name, shape in shapes.items():
+            segments = name.split(".")
+            if len(segments) != 4 or segments[0] != "blk" or segments[2] not in ("attn_q", "attn_k"):
+                continue
+            heads = _heads_of(queries if segments[2] == "attn_q" else keys, segments[1])
+            if heads and segments[3] in ("weight", "bias") and len(shape) <= 2 and shape and not shape[0] % (2 * heads):
+                undoing[name] = Undo(heads=heads)
+    return undoing
+
+
+def undo_conversion(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint as it was before it was converted, as far as its metadata tell."""
+    undoing = plan_undoing(metadata, {name: info.shape for name, info in checkpoint.tensors.items()})
+    return Unconverted(checkpoint, undoing) if undoing else checkpoint
+
+
+def _heads_of(stated: Any, layer: str) -> int:
+    """A number for all layers, or a list of numbers by layer."""
+    if isinstance(stated, np.ndarray) and layer.isdecimal() and len(layer) < 6 and int(layer) < len(stated):
+        stated = int(stated[int(layer)])
+    return stated if type(stated) is int and stated > 0 else 0
+
+
+class Unconverted(Checkpoint):
+    """The tensors of ``inner`` as they were before the conversion."""
+
+    def __init__(self, inner: Checkpoint, undoing: Mapping[str, Undo]) -> None:
+        self.path, self.format, self.tensors, self.config = inner.path, inner.format, inner.tensors, inner.config
+        self.files, self.folder, self.meter, self.notes = inner.files, inner.folder, inner.meter, inner.notes
+        self.tokenizer = inner.tokenizer
+        self._inner = inner
+        self._undoing = undoing
+
+    def read_rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """As `Checkpoint.read_rows`."""
+        undo = self._undoing.get(name, _NOTHING)
+        if undo.heads:
+            return self.read_rows_at(name, self._check(name, start, stop))
+        return _subtract(self._inner.read_rows(name, start, stop), undo)
+
+    def read_rows_at(self, name: str, ids: Sequence[int]) -> Array:
+        """As `Checkpoint.read_rows_at`."""
+        undo = self._undoing.get(name, _NOTHING)
+        if undo.heads:
+            rows = self.tensors[name].shape[0]
+            wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
+            if len(wanted) and not 0 <= wanted.min() <= wanted.max() < rows:
+                raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {name}, which has {rows}")
+            return self._inner.read_rows_at(name, undo.order(rows)[wanted].tolist())
+        return _subtract(self._inner.read_rows_at(name, ids), undo)
+
+    def read_block(self, name: str, index: Sequence[int], start: int = 0, stop: int | None = None) -> Array:
+        """As `Checkpoint.read_block`; stacks are stored as they were."""
+        if name in self._undoing:
+            return super().read_block(name, index, start, stop)
+        return self._inner.read_block(name, index, start, stop)
+
+    def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """As `Checkpoint.read_bytes`: rows as stored, in the order that they had; what was added to numbers stays in their bytes."""
+        undo = self._undoing.get(name, _NOTHING)
+        if not undo.heads:
+            return self._inner.read_bytes(name, start, stop)
+        wanted = self._check(name, start, stop)
+        stored = self._inner.read_bytes(name)
+        info = self.tensors[name]
+        rows = np.frombuffer(stored, dtype=np.uint8).reshape(info.shape[0], -1)
+        return rows[undo.order(info.shape[0])[wanted.start : wanted.stop]].tobytes()
+
+    def locate(self, name: str) -> Path:
+        """As `Checkpoint.locate`."""
+        return self._inner.locate(name)
+
+    def close(self) -> None:
+        """Release the files."""
+        self._inner.close()
+
+    def _check(self, name: str, start: int, stop: int | None) -> range:
+        rows = self.tensors[name].shape[0]
+        stop = rows if stop is None else stop
+        if not 0 <= start <= stop <= rows:
+            raise IndexError(f"rows {start}:{stop} of {name}, which has {rows}")
+        return range(start, stop)
+
+
+_NOTHING = Undo()
+
+
+def _subtract(block: Array, undo: Undo) -> Array:
+    return np.asarray(block - np.float32(undo.added), dtype=np.float32) if undo.added else block
