@@ -15,13 +15,18 @@ _BLOCK = 2**22
 
 
 def same_numbers(a: Checkpoint, b: Checkpoint, anatomy_a: Anatomy, anatomy_b: Anatomy) -> bool:
-    """Whether both have the same roles, with the same shapes and the same values (as float32) throughout. Reads until they differ."""
+    """Whether both have the same roles, with the same shapes and the same values (as float32) throughout. Reads until they differ.
+
+    Tensors without a role (a vision tower beside the language model) must be equal where both models have them under one name.
+    """
     if set(anatomy_a.views) != set(anatomy_b.views):
         return False
     pairs = [(anatomy_a.views[role], anatomy_b.views[role]) for role in sorted(anatomy_a.views)]
     if any(sorted(zip(x.axes, x.shape, strict=True)) != sorted(zip(y.axes, y.shape, strict=True)) for x, y in pairs):
         return False
-    return all(_same(a, b, x, y) for x, y in pairs)
+    return all(_same(a, b, x, y) for x, y in pairs) and all(
+        _same_tensor(a, b, name) for name in sorted(anatomy_a.unused.keys() & anatomy_b.unused.keys())
+    )
 
 
 def _same(a: Checkpoint, b: Checkpoint, x: View, y: View) -> bool:
@@ -33,6 +38,19 @@ def _same(a: Checkpoint, b: Checkpoint, x: View, y: View) -> bool:
         if first.tobytes() != second.tobytes():
             return False
     return True
+
+
+def _same_tensor(a: Checkpoint, b: Checkpoint, name: str) -> bool:
+    """Whether a tensor of both is the same, byte by byte where both store the same kind of numbers."""
+    x, y = a.tensors[name], b.tensors[name]
+    if x.shape != y.shape:
+        return False
+    step = max(1, _BLOCK // max(prod(x.shape[1:]), 1))
+    length = (x.shape[0] if x.shape else 1) if prod(x.shape) else 0
+    ranges = [(start, min(start + step, length)) for start in range(0, length, step)]
+    if x.dtype == y.dtype:
+        return all(a.read_bytes(name, *rows) == b.read_bytes(name, *rows) for rows in ranges)
+    return all(a.read_rows(name, *rows).tobytes() == b.read_rows(name, *rows).tobytes() for rows in ranges)
 
 
 def _steps(view: View) -> Iterator[tuple[int, int]]:

@@ -27,7 +27,7 @@ def load_architectures() -> tuple[Architecture, ...]:
 
 
 def parse_architectures(texts: Mapping[str, str]) -> tuple[Architecture, ...]:
-    """The families of some files, given by name, sorted by id; one may extend another, in any order."""
+    """The families of some files, given by name, sorted by id; one may extend another, in any order. Abstract ones are left out."""
     done: dict[str, Architecture] = {}
     waiting = sorted(texts)
     while waiting:
@@ -44,4 +44,4 @@ def parse_architectures(texts: Mapping[str, str]) -> tuple[Architecture, ...]:
             known = ", ".join(sorted(done)) or "none"
             raise UsageError(f"{later[0]}: at extends: found a family that no file defines, expected one of {known}")
         waiting = later
-    return tuple(done[key] for key in sorted(done))
+    return tuple(done[key] for key in sorted(done) if not done[key].abstract)

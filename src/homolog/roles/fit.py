@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 
-from homolog.checkpoint.base import TensorInfo
+from homolog.checkpoint.base import Checkpoint
 from homolog.roles.names import NameTable, shorten
-from homolog.roles.place import Place, targets
+from homolog.roles.place import Place, Target, targets
 from homolog.roles.role import Role, Space, View
-from homolog.roles.roll import call_roll
+from homolog.roles.roll import Key, call_roll
 from homolog.roles.rules import Architecture, Rule
+from homolog.roles.sizes import Stated
+from homolog.roles.views import Measures, Problem, Unread, find_views
 
 __all__ = ["Fit", "fit"]
 
@@ -42,107 +45,164 @@ class Fit:
     """Why the shapes cannot be this family's, in words."""
 
 
-def fit(place: Place, table: NameTable, tensors: Mapping[str, TensorInfo]) -> Fit:
-    """Give every tensor its role, or its reason for none."""
-    family = place.family
-    found: dict[tuple[int, int, int], list[tuple[int, str]]] = {}
+@dataclass(slots=True)
+class _Claims:
+    """The names that a family knows."""
+
+    found: dict[Key, list[tuple[int, str]]] = field(default_factory=dict)
     """Rule, layer and expert, with every spelling that is stored."""
-    claimed: set[str] = set()
-    unused: dict[str, str] = {}
-    orders: dict[str, str] = {}
-    for prefix, top in ((place.body, False), (place.top, True)):
-        groups = table.below(prefix)
-        for key, candidates in targets(family, top=top).items():
-            for name, holes in groups.get(key, ()):
-                target = next((target for target in candidates if target.spelling.fits(holes)), None)
-                if target is None or name in claimed:
-                    continue
-                claimed.add(name)
-                if target.ignore is not None:
-                    unused[name] = target.ignore.reason
-                    orders |= target.ignore.orders
-                else:
-                    spelling = target.spelling
-                    layer = holes[spelling.layer] if spelling.layer >= 0 else -1
-                    expert = holes[spelling.expert] if spelling.expert >= 0 else -1
-                    found.setdefault((target.rule, layer, expert), []).append((target.preferred, name))
-    views: dict[Role, View] = {}
-    fixed: dict[str, str] = {}
-    problem: str | None = None
-    for (number, layer, expert), spellings in found.items():
-        rule = family.rules[number]
-        (_, name), *others = sorted(spellings) if len(spellings) > 1 else spellings
-        unused |= {other: f"another spelling of {shorten(name)}, which is read instead" for _, other in others}
-        orders |= rule.orders
-        if rule.fixed:
-            fixed[name] = rule.fixed
-        made = _views(rule, tensors[name], layer, expert)
-        if isinstance(made, str):
-            problem = problem or made
-        elif twice := made.keys() & views.keys():
-            first = views[min(twice)].tensor
-            unused[name] = f"{shorten(first)} has the same role and is read instead"
-        else:
-            views |= made
-    roll = call_roll(place, views, found)
+    unused: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, str] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+
+    def take(self, target: Target, name: str, holes: tuple[int, ...]) -> None:
+        self.names.add(name)
+        if target.ignore is not None:
+            self.unused[name] = target.ignore.reason
+            self.orders |= target.ignore.orders
+            return
+        spelling = target.spelling
+        layer = holes[spelling.layer] if spelling.layer >= 0 else -1
+        expert = holes[spelling.expert] if spelling.expert >= 0 else -1
+        self.found.setdefault((target.rule, layer, expert), []).append((target.preferred, name))
+
+
+def fit(place: Place, table: NameTable, checkpoint: Checkpoint) -> Fit:
+    """Give every tensor its role, or its reason for none. Raises `MalformedCheckpoint` where config.json states no number of heads."""
+    family = place.family
+    claims = _claim(place, table)
+    offsets = _number_stacks(family, claims.found)
+    roles = _Roles(checkpoint, family, offsets, claims)
+    for measured in (False, True):
+        for key, spellings in claims.found.items():
+            if (family.rules[key[0]].order in ("measured", "heads")) is measured:
+                roles.read(key, spellings)
+    found = {*claims.found, *_stand_ins(family, offsets, claims.found, roles.given, roles.views)}
+    roll = call_roll(place, roles.views, found, offsets)
     required, lost = roll.count()
     missing = list(islice(roll.absent(), MOST_NAMED))
     if lost > len(missing):
         missing.append(f"and {lost - len(missing)} more")
     return Fit(
         family=family,
-        views=dict(sorted(views.items(), key=_order)),
-        unused=unused,
-        unexplained=tuple(name for name in table.names if name not in claimed),
+        views=dict(sorted(roles.views.items(), key=_order)),
+        unused=claims.unused,
+        unexplained=tuple(name for name in table.names if name not in claims.names),
         missing=tuple(missing),
         lost=lost,
         required=required,
-        orders=orders,
-        fixed=fixed,
+        orders=claims.orders,
+        fixed=roles.fixed,
         lacks="" if any(family.rules[number].variant == family.needs for number, _, _ in found) else family.needs,
-        problem=problem,
+        problem=roles.problem,
     )
 
 
-def _views(rule: Rule, info: TensorInfo, layer: int, expert: int) -> dict[Role, View] | str:
-    """The roles that lie in one tensor, or why its shape cannot hold them."""
-    if len(info.shape) != len(rule.axes) or 0 in info.shape:
-        return f"{shorten(info.name)} has shape {_times(info.shape)}, where its role has the axes {_axes(rule)}"
-    if not info.dtype.startswith(("F", "BF")):
-        return f"{shorten(info.name)} is stored as {info.dtype}: quantised and packed weights are not read"
-    axis, count = rule.fused_axis, len(rule.parts)
-    order = _stored_order(info)
-    if axis < 0:
-        axes = tuple(space for place in order if (space := rule.axes[place]) is not None)
-        return {rule.parts[0].role(layer, expert): View(info.name, axes, info.shape)}
-    axis = order.index(axis)
-    if info.shape[axis] % count:
-        return f"{shorten(info.name)} has shape {_times(info.shape)}, where axis {axis} holds {count} equal parts"
-    size = info.shape[axis] // count
-    views: dict[Role, View] = {}
-    for number, part in enumerate(rule.parts):
-        axes = tuple(rule.axes[place] or part.space or Space.OTHER for place in order)
-        shape = (*info.shape[:axis], size, *info.shape[axis + 1 :])
-        start = number * size
-        views[part.role(layer, expert)] = View(info.name, axes, shape, axis, start, start + size)
-    return views
+def _claim(place: Place, table: NameTable) -> _Claims:
+    claims = _Claims()
+    for prefix, top in ((place.body, False), (place.top, True)):
+        groups = table.below(prefix)
+        for key, candidates in targets(place.family, top=top).items():
+            for name, holes in groups.get(key, ()):
+                target = next((target for target in candidates if target.spelling.fits(holes)), None)
+                if target is not None and name not in claims.names:
+                    claims.take(target, name, holes)
+        for ignore in place.family.ignores:
+            if ignore.top is top and ignore.below:
+                apart = tuple(prefix + below for below in ignore.below)
+                left = [name for name in table.names if name.startswith(apart) and name not in claims.names]
+                claims.names.update(left)
+                claims.unused |= dict.fromkeys(left, ignore.reason)
+    return claims
 
 
-def _stored_order(info: TensorInfo) -> list[int]:
-    """Which axis of the rule each stored axis is."""
-    order = list(range(len(info.shape)))
-    return [*order[:-2], *order[:-3:-1]] if info.transposed else order
+def _number_stacks(family: Architecture, found: Iterable[Key]) -> dict[str, int]:
+    """For each stack of layers the number of its first layer in the model."""
+    depths: Counter[str] = Counter()
+    for number, layer, _ in found:
+        stack = family.rules[number].stack
+        depths[stack] = max(depths[stack], layer + 1)
+    offsets: dict[str, int] = {}
+    for stack in family.stacks:
+        offsets[stack] = sum(depths[earlier] for earlier in offsets)
+    return offsets
+
+
+class _Roles:
+    """The roles of a fit while they are found, the whole tensors before the fused ones that are measured by them."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, family: Architecture, offsets: Mapping[str, int], claims: _Claims
+    ) -> None:
+        self._tensors, self._family, self._offsets, self._claims = checkpoint.tensors, family, offsets, claims
+        self._stated = Stated(checkpoint, family)
+        self._sizes: dict[int, dict[Space, int]] = {}
+        self._usual: dict[Space, int] = {}
+        self.views: dict[Role, View] = {}
+        self.given: dict[Key, tuple[Role, ...]] = {}
+        self.fixed: dict[str, str] = {}
+        self.problem: str | None = None
+
+    def read(self, key: Key, spellings: list[tuple[int, str]]) -> None:
+        """Take in the tensor of one rule, layer and expert; of several spellings the preferred one."""
+        number, layer, expert = key
+        rule, unused = self._family.rules[number], self._claims.unused
+        (_, name), *others = sorted(spellings) if len(spellings) > 1 else spellings
+        unused |= {other: f"another spelling of {shorten(name)}, which is read instead" for _, other in others}
+        self._claims.orders |= rule.orders
+        if rule.fixed:
+            self.fixed[name] = rule.fixed
+        layer += self._offsets[rule.stack] if layer >= 0 else 0
+        heads = self._stated.value("heads")[0] if rule.order == "heads" else 0
+        measures = Measures({**self._usual, **self._sizes.get(layer, {})}, heads)
+        made = find_views(rule, self._tensors[name], layer, expert, measures)
+        if isinstance(made, Problem):
+            self.problem = self.problem or made.words
+        elif isinstance(made, Unread):
+            unused[name] = made.words
+        elif twice := made.keys() & self.views.keys():
+            unused[name] = f"{shorten(self.views[min(twice)].tensor)} has the same role and is read instead"
+        else:
+            self.views |= made
+            self.given[key] = tuple(made)
+            self._measure(rule, layer, made)
+
+    def _measure(self, rule: Rule, layer: int, made: Mapping[Role, View]) -> None:
+        if rule.order == "equal" and layer >= 0:
+            view = next(iter(made.values()))
+            sizes = self._sizes.setdefault(layer, {})
+            for space, size in zip(view.axes, view.shape, strict=True):
+                sizes.setdefault(space, size)
+                self._usual.setdefault(space, size)
+
+
+def _stand_ins(
+    family: Architecture,
+    offsets: Mapping[str, int],
+    found: Iterable[Key],
+    given: Mapping[Key, tuple[Role, ...]],
+    views: Mapping[Role, View],
+) -> set[Key]:
+    """Required tensors that are not there because their roles are stored in another way."""
+    wanted = {number: rule.gives for number, rule in enumerate(family.rules) if rule.required}
+    met: set[Key] = set()
+    for key in found:
+        rule = family.rules[key[0]]
+        if not rule.also or key not in given:
+            continue
+        for number, parts in wanted.items():
+            if parts & rule.gives:
+                numbers = {role.expert for role in given[key]}
+                layer = key[1] + offsets[rule.stack] if key[1] >= 0 else key[1]
+                met |= {
+                    (number, key[1], expert)
+                    for expert in numbers
+                    if all(part.role(layer, expert) in views for part, _, _ in parts)
+                }
+    return met
 
 
 def _order(item: tuple[Role, View]) -> tuple[object, ...]:
     """As `Role` compares, without building its tuple at each comparison."""
     role = item[0]
     return (role.kind, role.part, role.layer, role.expert, role.shared, role.detail)
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(str(length) for length in shape[:8]) + ("×…" if len(shape) > 8 else "") if shape else "of a scalar"
-
-
-def _axes(rule: Rule) -> str:
-    return " × ".join("fused" if axis is None else axis.value for axis in rule.axes)

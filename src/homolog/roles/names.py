@@ -86,7 +86,7 @@ class NameTable:
     names: tuple[str, ...]
     _split: dict[str, Key] = field(init=False)
     _below: dict[str, dict[Key, list[tuple[str, tuple[int, ...]]]]] = field(init=False, default_factory=dict)
-    _ends: dict[str, list[str]] = field(init=False, default_factory=dict)
+    _ends: dict[Key, list[str]] = field(init=False, default_factory=dict)
     _before: dict[Template, tuple[str, ...]] = field(init=False, default_factory=dict)
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -96,7 +96,7 @@ class NameTable:
         self._ends = {}
         self._before = {}
         for name, segments in self._split.items():
-            self._ends.setdefault(segments[-1], []).append(name)
+            self._ends.setdefault(_end(segments), []).append(name)
 
     def prefixes_before(self, anchor: Template, most: int = 4) -> tuple[str, ...]:
         """What stands before names that end like ``anchor``: the commonest prefixes, each with its last dot."""
@@ -104,7 +104,7 @@ class NameTable:
         if prefixes is None:
             size = len(anchor.key)
             counts: dict[str, int] = {}
-            for name in self._ends.get(anchor.key[-1], ()):
+            for name in self._ends.get(_end(anchor.key), ()):
                 tail = self._split[name][-size:]
                 key, holes = _generalise(tail)
                 if key == anchor.key and anchor.fits(holes):
@@ -126,6 +126,11 @@ class NameTable:
                     groups.setdefault(key, []).append((name, holes))
             self._below[prefix] = groups
         return groups
+
+
+def _end(segments: Key) -> Key:
+    """The last two segments, by which names that may end like a template are found."""
+    return tuple(_HOLE if is_index(segment) else segment for segment in segments[-2:])
 
 
 def _generalise(segments: Key) -> tuple[Key, tuple[int, ...]]:

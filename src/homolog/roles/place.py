@@ -54,7 +54,9 @@ def targets(family: Architecture, *, top: bool) -> dict[Key, list[Target]]:
 def best_place(family: Architecture, table: NameTable) -> Place | None:
     """The best way to lay the family onto the names; ``None`` if no name looks like its layers."""
     body_keys, top_keys = targets(family, top=False), targets(family, top=True)
-    needed = sum(rule.required and not rule.variant and rule.names[0].layer >= 0 for rule in family.rules)
+    needed = sum(
+        rule.required and not (rule.variant or rule.stack) and rule.names[0].layer >= 0 for rule in family.rules
+    )
     best: Place | None = None
     for body in table.prefixes_before(family.anchor):
         groups = table.below(body)

@@ -40,7 +40,7 @@ def resolve(checkpoint: Checkpoint) -> Anatomy:
         closest = min(best, key=lambda place: place.family.preference)
         found = f"only {closest.known} of at least {closest.expected} tensors of its layers are there"
         return _unknown(checkpoint, f"the names are closest to the family {closest.family.id}, but {found}")
-    fits = [fit(place, table, checkpoint.tensors) for place in whole]
+    fits = [fit(place, table, checkpoint) for place in whole]
     refusals = [_refusal(checkpoint, candidate) for candidate in fits]
     fitting = [candidate for candidate, refusal in zip(fits, refusals, strict=True) if refusal is None]
     if not fitting:

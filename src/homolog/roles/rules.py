@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from homolog.roles.names import Template
 from homolog.roles.role import Role, Space, Traits
@@ -40,12 +40,22 @@ class Rule:
     parts: tuple[Part, ...]
     """One for a whole tensor, several for a fused one, in stored order."""
     axes: tuple[Space | None, ...]
-    """In stored order; ``None`` marks the fused axis."""
+    """In stored order, after the leading ones; ``None`` marks the fused axis."""
+    leading: tuple[str, ...] = ()
+    """Axes before those: ``stacked`` lists experts, ``single`` has length 1."""
+    flat: bool = False
+    """Whether the last of the axes stands for all that are left."""
+    order: str = "equal"
+    """How fused parts lie along their axis: see docs/adding-a-family.md."""
     top: bool = False
     """Whether the name starts at the top of the model instead of at its body (heads)."""
     required: bool = True
+    also: bool = False
+    """Another way to store roles that a required rule names: whichever is found will do."""
     variant: str = ""
     """A layer has one variant whole: required only in layers where any tensor of the variant is stored."""
+    stack: str = ""
+    """A second stack of layers (a decoder); its layers are numbered on from those of the stacks before."""
     fixed: str = ""
     """Why no training moves it; empty if training does."""
     orders: Mapping[str, str] = field(default_factory=dict)
@@ -53,8 +63,19 @@ class Rule:
 
     @property
     def fused_axis(self) -> int:
-        """The stored axis along which several roles lie, -1 for none."""
+        """The axis along which several roles lie, not counting the leading ones; -1 for none."""
         return self.axes.index(None) if None in self.axes else -1
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the tensor holds all experts of a layer."""
+        return "stacked" in self.leading
+
+    @property
+    def gives(self) -> frozenset[tuple[Part, bool, str]]:
+        """The roles that it gives, apart from layer and number: part, whether of one expert, and stack."""
+        expert = self.stacked or self.names[0].expert >= 0
+        return frozenset((replace(part, space=None), expert, self.stack) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,8 @@ class Ignore:
     reason: str
     top: bool = False
     orders: Mapping[str, str] = field(default_factory=dict)
+    below: tuple[str, ...] = ()
+    """Prefixes: whatever stands below them and has no role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +114,10 @@ class Architecture:
     rules: tuple[Rule, ...]
     ignores: tuple[Ignore, ...]
     notes: tuple[str, ...] = ()
+    abstract: bool = False
+    """Whether it only lends its rules to families that extend it."""
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        """The stacks of layers, in the order in which they are numbered."""
+        return tuple(dict.fromkeys(rule.stack for rule in self.rules if rule.names[0].layer >= 0))

@@ -12,7 +12,7 @@ from homolog.roles.names import shorten
 from homolog.roles.role import Dims, Role, Space, View
 from homolog.roles.rules import Architecture
 
-__all__ = ["Sizes", "check_config", "contradiction", "measure"]
+__all__ = ["Sizes", "Stated", "check_config", "contradiction", "measure"]
 
 Sizes = dict[str, Counter[int]]
 """For each size of a family file's ``[config]``: the values found, each with the number of tensors that have it."""
@@ -21,6 +21,7 @@ _SIZE_OF = {
     Space.RESIDUAL: "width",
     Space.QUERY: "query",
     Space.KV: "kv",
+    Space.KEY: "key",
     Space.HEAD_DIM: "head_dim",
     Space.EXPERT: "experts",
     Space.POSITION: "positions",
@@ -46,9 +47,9 @@ def contradiction(views: Mapping[Role, View]) -> str | None:
 
 def _shared_by(space: Space, role: Role) -> tuple[object, ...] | None:
     """Tensors with the same key must agree in size; ``None`` where nothing has to agree."""
-    if space in (Space.RESIDUAL, Space.HEAD_DIM):
+    if space in (Space.RESIDUAL, Space.HEAD_DIM, Space.EMBEDDING):
         return (space,)
-    if space in (Space.QUERY, Space.KV):
+    if space in (Space.QUERY, Space.KV, Space.KEY, Space.ROTARY, Space.Q_LATENT, Space.KV_LATENT, Space.HEAD):
         return (space, role.layer)
     if space is Space.FFN:
         return (space, role.layer, role.expert, role.shared)
@@ -87,7 +88,7 @@ def check_config(checkpoint: Checkpoint, family: Architecture, sizes: Sizes) -> 
 
     Raises `MalformedCheckpoint` where config.json says otherwise than the tensors.
     """
-    stated = _Stated(checkpoint, family)
+    stated = Stated(checkpoint, family)
     for which in _PLAIN:
         found = sizes.get(which)
         value, key = stated.value(which)
@@ -107,7 +108,7 @@ def check_config(checkpoint: Checkpoint, family: Architecture, sizes: Sizes) -> 
     )
 
 
-def _heads(stated: _Stated, sizes: Sizes) -> tuple[int, int, int]:
+def _heads(stated: Stated, sizes: Sizes) -> tuple[int, int, int]:
     """Query heads, key-value heads and their dimension; 0 where neither tensors nor config tell."""
     if len(sizes.get("query", ())) > 1 or len(sizes.get("kv", ())) > 1:
         return 0, 0, 0  # heads were pruned: their number differs from layer to layer
@@ -117,6 +118,8 @@ def _heads(stated: _Stated, sizes: Sizes) -> tuple[int, int, int]:
     dim, dim_key = stated.value("head_dim")
     if measured and dim and dim != measured:
         raise stated.wrong(dim_key, dim, measured)
+    if not measured and not dim and heads and "key" in sizes:
+        dim = kv // heads
     if not measured and not dim and heads:
         if query % heads:
             raise stated.wrong(heads_key, heads, f"a divisor of {query}")
@@ -124,6 +127,12 @@ def _heads(stated: _Stated, sizes: Sizes) -> tuple[int, int, int]:
     dim = measured or dim
     if not dim:
         return 0, 0, 0
+    if (
+        "key" in sizes
+    ):  # latent attention: a query has more dimensions than a value, and every head has values of its own
+        if heads and heads * dim != kv:
+            raise stated.wrong(heads_key, heads, f"{kv} value dimensions in heads of {dim}")
+        return kv // dim, kv // dim, dim
     if query % dim or kv % dim:
         key, value = (dim_key, dim) if dim_key else (heads_key, heads)
         raise stated.wrong(key or "head_dim", value, f"a whole number of heads of {dim} in {query} and {kv} dimensions")
@@ -139,7 +148,7 @@ def _usual(sizes: Sizes, which: str) -> int:
     return max(sizes.get(which, {}).items(), key=lambda item: (item[1], item[0]), default=(0, 0))[0]
 
 
-class _Stated:
+class Stated:
     """What config.json states, by the keys of a family."""
 
     def __init__(self, checkpoint: Checkpoint, family: Architecture) -> None:
@@ -159,6 +168,7 @@ class _Stated:
         return 0, ""
 
     def wrong(self, key: str, found: object, expected: object) -> MalformedCheckpoint:
+        """An error that names the key, what it says and what was expected; a number is what the tensors have."""
         shown = f"{expected}, as the tensors have it" if isinstance(expected, int) else str(expected)
         path = self.checkpoint.path
         return MalformedCheckpoint(path, at=f"config.json: {key}", found=str(found)[:300], expected=shown)

@@ -49,7 +49,7 @@ def read_sketch(
     if plan.hold:
         checkpoint = HeldCheckpoint(checkpoint)
     channels = {
-        role: read_vector(checkpoint, view)
+        role: _read_channels(checkpoint, anatomy, role, view)
         for role, view in sorted(anatomy.views.items())
         if view.axes == (Space.RESIDUAL,) and (role.layer >= 0 or role.kind.startswith("norm"))
     }
@@ -69,7 +69,7 @@ def read_sketch(
                 values.extend(_read_values(checkpoint, anatomy, plan, channels, role))
             elif role.kind == "ffn.router" and role.part == "weight":
                 routers[layer] = read_units(checkpoint, view, Space.EXPERT)
-            if role.kind in _EXHIBITS and role.part == "weight":
+            if _EXHIBITS.get(role.kind) in view.axes and role.part == "weight":
                 count = min(_EXHIBIT_ROWS, count_units(view, _EXHIBITS[role.kind]))
                 spreads[role.kind].append(float(read_units(checkpoint, view, _EXHIBITS[role.kind], 0, count).std()))
             if plan.whole and _has_columns(role, view):
@@ -137,6 +137,22 @@ def _column_norms(checkpoint: Checkpoint, view: View) -> Array:
     return np.sqrt(total).astype(np.float32)
 
 
+def _read_channels(checkpoint: Checkpoint, anatomy: Anatomy, role: Role, view: View) -> Array:
+    """A vector over residual channels; a norm as what it multiplies by."""
+    vector = read_vector(checkpoint, view)
+    offset = anatomy.traits.norm_offset and role.kind.startswith("norm.") and role.part == "weight"
+    return vector + np.float32(1) if offset else vector
+
+
+def _gain(anatomy: Anatomy, channels: dict[Role, Array], kind: str, layer: int) -> Array | None:
+    """What the norm before a block multiplies by; of blocks side by side, the one norm that both may have."""
+    if not anatomy.traits.pre_norm:
+        return None
+    shared = "norm.attn" if anatomy.traits.parallel else kind
+    own = channels.get(Role(kind, layer=layer))
+    return own if own is not None else channels.get(Role(shared, layer=layer))
+
+
 def _read_units(
     checkpoint: Checkpoint,
     anatomy: Anatomy,
@@ -150,7 +166,7 @@ def _read_units(
     up_view = anatomy.views[role]
     width = up_view.shape[up_view.axes.index(Space.FFN)]
     count = min(plan.units, width) if plan.units else width
-    gain = channels.get(Role("norm.ffn", layer=role.layer)) if anatomy.traits.pre_norm else None
+    gain = _gain(anatomy, channels, "norm.ffn", role.layer)
 
     digest = blake2b(digest_size=16)
 
@@ -211,7 +227,10 @@ def _read_values(
     kept = dim if plan.whole else min(dim, _VALUE_DIMENSIONS)
     slab = slice(0, plan.slab) if stored_as_columns and plan.slab else None
     rows = _read_heads(checkpoint, view, count, dim, kept, slab)
-    gain = channels.get(Role("norm.attn", layer=role.layer)) if anatomy.traits.pre_norm else None
+    gain = _gain(anatomy, channels, "norm.attn", role.layer)
+    if Space.KV_LATENT in view.axes:  # values that read a latent, which has a norm of its own
+        latent = Role("norm.kv_a", layer=role.layer)
+        gain = read_vector(checkpoint, anatomy.views[latent]) if latent in anatomy.views else None
     if gain is not None:
         rows = rows * gain[: rows.shape[1]]
     yield ValueBlock(role.layer, heads, rows.reshape(count, kept, -1), _flaw(rows, zero_of=rows))
