@@ -36,7 +36,7 @@ from homolog.roles.role import Anatomy
 from homolog.sketch.anchors import choose_anchors
 from homolog.sketch.plan import plan_reading
 from homolog.sketch.stream import Progress, read_sketch
-from homolog.sketch.vocabulary import read_vocabularies
+from homolog.sketch.token_table import vocabularies_of
 from homolog.verdict import RELATED, Evidence, decide
 
 __all__ = ["compare"]
@@ -114,7 +114,7 @@ def _examine(
             return _Examined(unresolved=f"the architecture of {name} is not recognised: {anatomy.reason}")
         if anatomy.missing:
             return _Examined(unresolved=f"{name} lacks {', '.join(anatomy.missing[:3])}")
-    known = read_vocabularies(models[0].folder, models[1].folder)
+    known = vocabularies_of(*models)
     anchors = choose_anchors(*known, anatomies[0].dims.vocab, anatomies[1].dims.vocab)
     plans = plan_reading(*anatomies, max(model.nbytes for model in models), units, full)
     a = read_sketch(models[0], anatomies[0], plans[0], anchors.ordinary_a, anchors.untrained_a, progress)

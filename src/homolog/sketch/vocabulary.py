@@ -15,7 +15,7 @@ from typing import Any
 
 from homolog.errors import MalformedCheckpoint
 
-__all__ = ["Vocabulary", "read_vocabularies", "read_vocabulary"]
+__all__ = ["Vocabulary", "build_vocabulary", "read_vocabularies", "read_vocabulary"]
 
 _MOST_BYTES = 100 * 2**20
 _MOST_TOKENS = 4_000_000
@@ -109,14 +109,14 @@ def _read_tokenizer_json(path: Path, text: str) -> Vocabulary:
             special[entry["content"]] = entry["id"]
     byte_level = _mentions_byte_level(document)
     merges = model.get("merges") if model.get("type", "BPE") == "BPE" and not model.get("ignore_merges") else None
-    return _build(
+    return build_vocabulary(
         path.name, tokens, special, byte_level=byte_level, merges=merges if isinstance(merges, list) else None
     )
 
 
 def _read_vocab_json(path: Path, text: str) -> Vocabulary:
     tokens = _checked(path, "document", _read_json(path, text))
-    return _build(path.name, tokens, {}, byte_level="Ġ" in "".join(list(tokens)[:5000]), merges=None)
+    return build_vocabulary(path.name, tokens, {}, byte_level="Ġ" in "".join(list(tokens)[:5000]), merges=None)
 
 
 def _read_vocab_txt(path: Path, text: str) -> Vocabulary:
@@ -125,7 +125,9 @@ def _read_vocab_txt(path: Path, text: str) -> Vocabulary:
         lines.pop()
     if len(lines) > _MOST_TOKENS:
         raise MalformedCheckpoint(path, at="lines", found=str(len(lines)), expected=f"at most {_MOST_TOKENS}")
-    return _build(path.name, {line.rstrip("\r"): i for i, line in enumerate(lines)}, {}, byte_level=False, merges=None)
+    return build_vocabulary(
+        path.name, {line.rstrip("\r"): i for i, line in enumerate(lines)}, {}, byte_level=False, merges=None
+    )
 
 
 _READERS: Mapping[str, Callable[[Path, str], Vocabulary]] = {
@@ -151,9 +153,14 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
-def _build(
+def build_vocabulary(
     source: str, tokens: Mapping[str, int], special: Mapping[str, int], *, byte_level: bool, merges: list[Any] | None
 ) -> Vocabulary:
+    """A vocabulary out of ordinary and special tokens with their ids.
+
+    ``byte_level`` says whether the ordinary ones are spelled in GPT-2's stand-ins for bytes; ``merges`` are pairs of tokens, ``None``
+    where the tokenizer reaches its tokens otherwise.
+    """
     ids: dict[bytes, int] = {}
     untrained: dict[bytes, str] = {}
     alphabet = _byte_alphabet() if byte_level else None
