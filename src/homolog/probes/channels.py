@@ -80,8 +80,7 @@ def probe_columns(pair: Pair, shared_table: str | None) -> Finding:
         if reason := _ordered(pair, key, x, y):
             left_out[title] = reason
             continue
-        same_axis = first.ordinary.shape[1] == second.ordinary.shape[1]
-        test = index_test([x], [y], same_axis=same_axis, rngs=pair.rngs(name, key))
+        test = index_test([x], [y], same_axis=pair.same_width, rngs=pair.rngs(name, key))
         groups.append(group_of(title, test))
     return Finding.conclude(name, NULL, len(_TABLES), groups, left_out)
 
@@ -101,8 +100,7 @@ def probe_channel_profiles(pair: Pair, layers: Mapping[int, int], shared_table: 
     x, y = _leading(channel_profile(pair.a, roles_a), channel_profile(pair.b, roles_b))
     if reason := _ordered(pair, "channel profiles", x, y):
         return Finding.missing(name, NULL, reason, tests=1)
-    same_axis = pair.a.anatomy.dims.width == pair.b.anatomy.dims.width
-    test = profile_test(x, y, same_axis=same_axis, rngs=pair.rngs(name))
+    test = profile_test(x, y, same_axis=pair.same_width, rngs=pair.rngs(name))
     if test is None:
         return Finding.missing(name, NULL, "no feature varies over the channels", tests=1)
     return Finding.conclude(name, NULL, 1, [group_of("residual stream", test)])

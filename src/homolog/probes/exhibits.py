@@ -44,7 +44,7 @@ def gain_cosines(pair: Pair, layers: Mapping[int, int]) -> list[float | None]:
         if role_b.layer < 0 or role_b.part != "weight" or not role_b.kind.startswith("norm"):
             continue
         x, y = pair.a.channels[role_a], pair.b.channels[role_b]
-        scale = float(np.sqrt((x @ x) * (y @ y))) if len(x) == len(y) else 0.0
+        scale = float(np.sqrt((x @ x) * (y @ y))) if len(x) == len(y) and pair.same_width else 0.0
         if scale > 0:
             by_layer.setdefault(role_b.layer, []).append(float(x @ y) / scale)
     return [float(np.mean(by_layer[i])) if i in by_layer else None for i in range(pair.b.anatomy.dims.layers)]

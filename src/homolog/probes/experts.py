@@ -34,8 +34,8 @@ def probe_experts(pair: Pair) -> Finding:
         label = f"layer {layer}"
         if known is None:
             left_out[label] = "A has no router there"
-        elif known.shape[1] != theirs.shape[1]:
-            left_out[label] = "the residual streams differ in width, so the files share no frame"
+        elif pair.no_frame:
+            left_out[label] = pair.no_frame
         elif not (np.isfinite(known).all() and np.isfinite(theirs).all()):
             left_out[label] = "contains NaN or Inf"
         else:

@@ -70,10 +70,9 @@ class _Result:
 
 
 def probe_rows(pair: Pair, clones: Clones) -> FfnResult:
-    """FFN rows in the frame of the files. Absent where the residual widths differ."""
+    """FFN rows in the frame of the files. Absent where these share none."""
     tests = _planned(pair)
-    if pair.a.anatomy.dims.width != pair.b.anatomy.dims.width:
-        reason = "the residual streams differ in width, so the files share no frame"
+    if reason := pair.no_frame:
         return FfnResult(Finding.missing("ffn.rows", NULL, reason, tests=tests))
     components = partial(_components, both_gated=_both_gated(pair))
     return _probe(pair, clones, "ffn.rows", "identity", components)
@@ -102,7 +101,7 @@ def probe_profiles(pair: Pair, clones: Clones) -> FfnResult:
     if not blocks:
         return FfnResult(Finding.missing("ffn.profiles", NULL, "no FFN was found"))
     channels = min(block.up.shape[1] for block in blocks)
-    with_down = all(block.down is not None for block in blocks)
+    with_down = all(block.knows_down for block in blocks)
     shapes = {(block.gate is None, block.bias is None) for block in blocks}
     if len(shapes) > 1:
         reason = "the FFNs are of different kinds (gated or plain, with or without biases)"

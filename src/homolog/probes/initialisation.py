@@ -102,6 +102,8 @@ def _pair_channels(pair: Pair) -> Matches | None:
     first, second = pair.tables("embed")
     if first is None or second is None or first.flaw or second.flaw or first.ordinary.shape != second.ordinary.shape:
         return None
+    if not pair.same_width:
+        return None
     x, y = (rows.ordinary - rows.ordinary.mean(axis=0) for rows in (first, second))
     matches = match_mutually(np.abs(cosines(x.T, y.T)), pair.rngs("pairing channels")("pair"))
     close = matches.similarity >= _CLOSE
@@ -115,6 +117,8 @@ def _correlations(pair: Pair, layers: Mapping[int, int], channels: Matches | Non
 
     Channels are paired by ``channels``, or by their index if there are none.
     """
+    if not pair.same_width:
+        return
     for role_a, role_b in zip(*common_roles(pair, layers), strict=True):
         first, second = pair.a.channels.get(role_a), pair.b.channels.get(role_b)
         if first is None or second is None or len(first) != len(second):
@@ -140,8 +144,10 @@ def _token_cosines(pair: Pair) -> dict[str, float]:
     first, second = pair.tables("embed")
     if first is None or second is None or first.ordinary.shape != second.ordinary.shape or not len(first.ordinary):
         return {}
+    if not pair.same_width:
+        return {}
     known = {"token_cosine": _median_cosine(first.ordinary, second.ordinary)}
-    if len(first.untrained) >= 6:
+    if len(first.untrained) >= 6 and not pair.no_frame:
         known["untrained_token_cosine"] = _median_cosine(first.untrained, second.untrained)
     return known
 

@@ -31,6 +31,30 @@ class Pair:
         first, second = (sketch.anatomy.traits.ordered.get(space) for sketch in (self.a, self.b))
         return first if first and second else None
 
+    @property
+    def same_width(self) -> bool:
+        """Whether the residual streams are equally wide, however many of their channels were read."""
+        return self.a.anatomy.dims.width == self.b.anatomy.dims.width
+
+    @property
+    def no_frame(self) -> str | None:
+        """Why rows over the residual stream cannot be compared as they are kept, if they cannot."""
+        if not self.same_width:
+            return "the residual streams differ in width, so the files share no frame"
+        if self.a.frame != self.b.frame:
+            return "the sketches hold different projections of their rows, so the rows share no frame"
+        return None
+
+    @property
+    def turned(self) -> Pair | None:
+        """The pair in coordinates that a rotation of a residual stream does not change up to the fit of a frame.
+
+        The pair itself where rows are kept as read; ``None`` where a sketch holds none.
+        """
+        if not self.a.frame and not self.b.frame and self.a.turned is None and self.b.turned is None:
+            return self
+        return Pair(self.a.turned, self.b.turned, self.seed) if self.a.turned and self.b.turned else None
+
     def tables(self, key: str) -> tuple[TokenRows | None, TokenRows | None]:
         """One token table of A and of B: ``embed``, ``unembed`` or ``project``."""
         return self.a.tokens.get(key), self.b.tokens.get(key)

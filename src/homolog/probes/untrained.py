@@ -63,7 +63,7 @@ def probe_untrained(
             left_out[title] = reason
             continue
         for kind in _FRAMES:
-            coordinates = _coordinates(x, y, kind, frame) or no_frame
+            coordinates = _coordinates(pair, key, classes, kind, frame) or no_frame
             if isinstance(coordinates, str):
                 left_out[f"{title}, {kind} frame"] = coordinates
                 continue
@@ -92,12 +92,16 @@ def _centred(block: Array) -> Array:
 
 
 def _coordinates(
-    x: Sequence[Array], y: Sequence[Array], kind: str, frame: Frame | None
+    pair: Pair, key: str, classes: Sequence[npt.NDArray[np.intp]], kind: str, frame: Frame | None
 ) -> tuple[Sequence[Array], Sequence[Array]] | str | None:
-    if kind == "identity":
-        return (x, y) if x[0].shape[1] == y[0].shape[1] else "the residual streams differ in width"
-    if frame is None:
+    if kind == "identity" and pair.no_frame:
+        return pair.no_frame
+    first, second = (pair if kind == "identity" else pair.turned or pair).tables(key)
+    if first is None or second is None or (kind == "embedding" and frame is None):
         return None
+    x, y = ([_centred(rows.untrained[positions]) for positions in classes] for rows in (first, second))
+    if kind == "identity" or frame is None:
+        return x, y
     return [block @ frame.a for block in x], [block @ frame.b for block in y]
 
 

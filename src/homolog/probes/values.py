@@ -55,8 +55,8 @@ def _not_comparable(pair: Pair) -> str | None:
         return reason
     if not pair.a.values or not pair.b.values:
         return "the number of heads is not stated, or there is no value projection"
-    if a.width != b.width:
-        return "the residual streams differ in width, so the files share no frame"
+    if pair.no_frame:
+        return pair.no_frame
     if (a.kv_heads, a.head_dim) != (b.kv_heads, b.head_dim):
         return "the value heads differ in number or size"
     return None

@@ -19,8 +19,11 @@ def unit_profile(block: UnitBlock, *, channels: int, with_down: bool) -> Array:
     """Features (s, f) of the units: log norms of gate, up and down, their pairwise cosines, and biases.
 
     ``channels`` is how many residual channels are used (the fewest that either model has read), ``with_down`` whether both models
-    have read what their units write.
+    have read what their units write. A block of projected rows brings the features along; then ``channels`` is of no account.
     """
+    if block.profiles is not None:
+        plain, full = block.profiles
+        return full if with_down and full is not None else plain
     vectors = [v[:, :channels] for v in (block.gate, block.up) if v is not None]
     if with_down and block.down is not None:
         vectors.append(block.down[:, :channels])

@@ -33,6 +33,13 @@ class UnitBlock:
     """Of gate and up as stored, before any folding: equal if and only if the sampled numbers are."""
     flaw: str | None = None
     """Why the block cannot be used: NaN, Inf or all zero."""
+    profiles: tuple[Array, Array | None] | None = None
+    """What `unit_profile` says without and with what the units write, taken before the rows were projected; ``None`` for rows as read."""
+
+    @property
+    def knows_down(self) -> bool:
+        """Whether what the units write was read."""
+        return self.profiles[1] is not None if self.profiles else self.down is not None
 
     @property
     def name(self) -> str:
@@ -84,3 +91,8 @@ class Sketch:
     spreads: Mapping[str, tuple[float, ...]]
     """Standard deviation of Q, K, V, O by layer: exhibits only."""
     warnings: tuple[str, ...] = field(default=())
+    frame: str = ""
+    """Of rows that are kept as projections: which ones. Rows have a common frame only if these are equal; empty for the file's own."""
+    turned: Sketch | None = None
+    """Where rows are kept as projections: the same rows projected on directions that turn with the residual stream, those of the
+    model's own tokens."""
