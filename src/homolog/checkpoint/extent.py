@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 from homolog.checkpoint.base import TensorInfo
 from homolog.checkpoint.dtypes import DType
 from homolog.checkpoint.source import Source
+
+if TYPE_CHECKING:
+    from homolog.checkpoint.affine import Affine
 
 __all__ = ["MOST_AXES", "MOST_NUMBERS", "Extent", "count_numbers", "measure_span", "row_major"]
 
@@ -29,6 +33,8 @@ class Extent:
     source: Source
     offset: int
     strides: tuple[int, ...]
+    affine: Affine | None = None
+    """What makes numbers of stored integers, if they stand for others."""
 
 
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:

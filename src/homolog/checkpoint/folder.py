@@ -17,9 +17,15 @@ from homolog.errors import CheckpointNotFound, IncompleteCheckpoint, Unsupported
 
 __all__ = ["Choice", "choose_files", "read_config", "refuse_adapter"]
 
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-_FORMATS = (("safetensors", (".safetensors",)), ("torch", (".bin", ".pt", ".pth")), ("GGUF", (".gguf",)))
-"""Most exact first: what is also stored as GGUF is mostly quantised there."""
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".npz")
+_FORMATS = (
+    ("safetensors", (".safetensors",)),
+    ("torch", (".bin", ".pt", ".pth")),
+    ("npz", (".npz",)),
+    ("GGUF", (".gguf",)),
+    ("ONNX", (".onnx",)),
+)
+"""Most exact first: what is also stored as GGUF or ONNX is often quantised there."""
 _NO_WEIGHTS = re.compile(
     r"(training_args|optim(izer)?|(lr_)?scheduler|rng_state|random_states|scaler|trainer_state)([._-].*|s?)|\..*"
 )
@@ -28,7 +34,7 @@ _HUB_ORDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_mode
 _NO_MODEL = re.compile(r"(mmproj|imatrix)[._-].*\.gguf|.*[._-](mmproj|imatrix)([._-].*)?\.gguf")
 """Beside a GGUF model: the projector of its pictures, and the statistics that it was quantised by."""
 _QUANTISATION = re.compile(r"(?i)[._-](UD-)?(I?Q\d\w*|TQ\d_\d|MXFP4\w*|NVFP4|BF16|F(16|32))(-of-\d+)?(?=\.gguf$)")
-_FOREIGN = (".h5", ".msgpack", ".onnx", ".ot", ".ckpt", ".npz", ".mlmodel", ".tflite")
+_FOREIGN = (".h5", ".msgpack", ".ot", ".ckpt", ".mlmodel", ".tflite")
 _MOST_FILES = 20_000
 _LARGEST_CONFIG = 10 << 20
 
@@ -46,13 +52,15 @@ class Choice:
     notes: tuple[str, ...]
 
 
-def choose_files(folder: Path) -> Choice:
-    """Choose one model out of a folder: safetensors before torch before GGUF, the hub's names before others.
+def choose_files(folder: Path, listed: Mapping[str, int] | None = None) -> Choice:
+    """Choose one model out of a folder: safetensors before torch, npz, GGUF and ONNX, the hub's names before others.
+
+    ``listed`` holds the files of a remote folder with their sizes; without it the folder is listed here.
 
     Raises ``CheckpointNotFound`` where there is none or no telling which, ``IncompleteCheckpoint`` for an adapter alone or missing
     pieces, and ``UnsupportedFormat`` where all there is are files of other frameworks.
     """
-    names = _list_names(folder)
+    names = _list_names(folder) if listed is None else sorted(listed)
     weights = [
         name
         for name in names
@@ -63,7 +71,7 @@ def choose_files(folder: Path) -> Choice:
     for name in _HUB_ORDER:
         if name in names:
             rivals = [other for other in _HUB_ORDER if other in names and other != name]
-            rivals += [other for other in weights if other.endswith(".gguf")]
+            rivals += [other for other in weights if other.endswith((".npz", ".gguf", ".onnx"))]
             passed: tuple[str, ...] = (
                 (f"{name} was chosen; {list_names(rivals)} lies beside it and was not read",) if rivals else ()
             )
@@ -88,7 +96,7 @@ def choose_files(folder: Path) -> Choice:
         )
     groups, passed = _choose_format(group_shards(weights))
     if len(groups) > 1:
-        groups, passed = _choose_largest(folder, groups, passed)
+        groups, passed = _choose_largest(folder, groups, passed, listed)
     if len(groups) > 1:
         found = f"{len(groups)} weight files without an index: {list_names(list(groups))}"
         raise CheckpointNotFound(
@@ -115,13 +123,15 @@ def _choose_format(groups: dict[str, list[str]]) -> tuple[dict[str, list[str]], 
 
 
 def _choose_largest(
-    folder: Path, groups: dict[str, list[str]], said: tuple[str, ...]
+    folder: Path, groups: dict[str, list[str]], said: tuple[str, ...], listed: Mapping[str, int] | None
 ) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Of one model in several quantisations, told by the names, the largest; else all of them."""
     if len({_QUANTISATION.sub("", key) for key in groups}) > 1:
         return groups, said
 
     def size(key: str) -> int:
+        if listed is not None:
+            return sum(listed[name] for name in groups[key])
         return sum((folder / name).stat().st_size for name in groups[key] if (folder / name).exists())
 
     largest = max(groups, key=lambda key: (size(key), key))

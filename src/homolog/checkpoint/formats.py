@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from homolog.checkpoint.gguf.header import MAGIC, read_gguf
+from homolog.checkpoint.npz import is_npz, read_npz
+from homolog.checkpoint.onnx.place import open_beside
+from homolog.checkpoint.onnx.read import read_onnx
 from homolog.checkpoint.ranged import Contents
 from homolog.checkpoint.safetensors import read_safetensors
-from homolog.checkpoint.source import Source
+from homolog.checkpoint.source import FileSource, Source
+from homolog.checkpoint.torchbin.archive import Archive
 from homolog.checkpoint.torchbin.layouts import read_torch_legacy, read_torch_zip
 from homolog.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsupportedFormat
 
 __all__ = ["read_contents"]
 
-_EXPECTED = "a safetensors, GGUF or torch weight file"
+_EXPECTED = "a safetensors, GGUF, torch, ONNX or npz weight file"
+_AFTER_VERSION = tuple(
+    bytes([number << 3 | kind]) for number, kind in ((2, 2), (3, 2), (4, 2), (5, 0), (6, 2), (7, 2), (8, 2), (14, 2))
+)
+"""First bytes of the fields that may stand second in an ONNX model."""
 _FOREIGN = (
     (b"GGUF"[::-1], "a GGUF file with its first four bytes back to front"),
     (b"\x89HDF", "an HDF5 file"),
@@ -36,8 +46,7 @@ def read_contents(source: Source) -> Contents:
         extents, metadata = read_gguf(source)
         return Contents("gguf", extents, metadata=metadata)
     if start.startswith(b"PK\x03\x04"):
-        extents, notes = read_torch_zip(source)
-        return Contents("torch-zip", extents, tuple(notes))
+        return _read_zip(source)
     if start.startswith(b"\x80") and len(start) > 1 and 2 <= start[1] <= 5 and start[8:9] != b"{":
         extents, notes = read_torch_legacy(source)
         return Contents("torch-legacy", extents, tuple(notes))
@@ -45,8 +54,29 @@ def read_contents(source: Source) -> Contents:
         _refuse_pointer(source, start)
         return Contents("safetensors", read_safetensors(source))
     _refuse_pointer(source, start)
+    if _is_onnx(source, start):
+        return _read_onnx(source)
     kind = next((kind for magic, kind in _FOREIGN if start.startswith(magic)), f"a file that starts with {start[:8]!r}")
     raise UnsupportedFormat(source.path, at="first bytes", found=kind, expected=_EXPECTED)
+
+
+def _read_zip(source: Source) -> Contents:
+    archive = Archive(source)
+    if is_npz(archive):
+        extents, notes = read_npz(source, archive)
+        return Contents("npz", extents, tuple(notes))
+    extents, notes = read_torch_zip(source, archive)
+    return Contents("torch-zip", extents, tuple(notes))
+
+
+def _is_onnx(source: Source, start: bytes) -> bool:
+    """A model message begins with the version of its format; what follows is another field of it."""
+    return start[:1] == b"\x08" and start[2:3] in _AFTER_VERSION and (start[1] < 64 or source.path.suffix == ".onnx")
+
+
+def _read_onnx(source: Source) -> Contents:
+    weights = read_onnx(source, partial(open_beside, source) if isinstance(source, FileSource) else None)
+    return Contents("onnx", weights.extents, weights.notes)
 
 
 def _refuse_pointer(source: Source, start: bytes) -> None:

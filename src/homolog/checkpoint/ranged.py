@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from homolog.checkpoint.affine import Select
 from homolog.checkpoint.base import Array, Checkpoint, Meter, TensorInfo, TokenTable
 from homolog.checkpoint.dtypes import Raw
 from homolog.checkpoint.extent import Extent, count_numbers, measure_span
@@ -61,13 +62,18 @@ class RangedCheckpoint(Checkpoint):
         self.notes = contents.notes
         self.tokenizer = tokenizer
         self._extents = dict(sorted(contents.extents.items()))
+        beside = sorted({extent.source.path for extent in self._extents.values()} - {*files})
+        self.files = (*files, *beside)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType({name: e.info for name, e in self._extents.items()})
         self._pool = pool
+        self._small: dict[tuple[Path, int], Array] = {}
+        """Scales and zero points, by place."""
 
     def read_rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Rows ``start:stop`` as float32."""
         rows = self._rows(name)
-        return rows.read(*rows.check(start, stop))
+        first, last = rows.check(start, stop)
+        return self._scale(name, rows.read(first, last), slice(first, last))
 
     def read_rows_at(self, name: str, ids: Sequence[int]) -> Array:
         """The rows ``ids`` as float32, in the order asked for; neighbours are read as one range."""
@@ -82,13 +88,15 @@ class RangedCheckpoint(Checkpoint):
                 rows.fill(out[first:last], start)
             else:
                 out[first:last] = rows.read(start, stop)[wanted[first:last] - start]
+        out = self._scale(name, out, wanted)
         in_order = len(back) == len(wanted) and bool(np.all(np.diff(back) > 0))
         return out if in_order else out[back.reshape(-1)]
 
     def read_block(self, name: str, index: Sequence[int], start: int = 0, stop: int | None = None) -> Array:
         """Rows ``start:stop`` of ``tensor[index]`` as float32, and nothing beside them."""
         rows = self._rows(name).block(index)
-        return rows.read(*rows.check(start, stop))
+        first, last = rows.check(start, stop)
+        return self._scale(name, rows.read(first, last), slice(first, last), index)
 
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Rows ``start:stop`` as stored."""
@@ -102,6 +110,21 @@ class RangedCheckpoint(Checkpoint):
     def close(self) -> None:
         """Close the files."""
         self._pool.close()
+
+    def _scale(self, name: str, block: Array, rows: Select, index: Sequence[int] = ()) -> Array:
+        """Numbers of what was read: as it is, or by the scales that belong to the rows."""
+        affine = self._extents[name].affine
+        if affine is not None:
+            affine.apply(block, rows, self._read_whole, index)
+        return block
+
+    def _read_whole(self, extent: Extent) -> Array:
+        """A small tensor that is part of another; it is read once."""
+        key = (extent.source.path, extent.offset)
+        if key not in self._small:
+            rows = _Rows(extent)
+            self._small[key] = rows.read(0, rows.shape[0])
+        return self._small[key]
 
     def _rows(self, name: str) -> _Rows:
         extent = self._extents[name]

@@ -92,7 +92,7 @@ class FileSource:
         self._path = path
         self._pool = pool
         self._meter = meter
-        self._size = pool.size(path)
+        self._size = meter.sizes[path] = pool.size(path)
 
     @property
     def path(self) -> Path:
@@ -103,6 +103,10 @@ class FileSource:
     def size(self) -> int:
         """Bytes of the file when it was opened."""
         return self._size
+
+    def open_beside(self, name: str) -> FileSource:
+        """Another file of the same folder, counted by the same meter; the caller has seen to it that it lies there."""
+        return FileSource(self._path.parent / name, self._pool, self._meter)
 
     def read(self, offset: int, length: int) -> bytes:
         """Read one range and count it."""

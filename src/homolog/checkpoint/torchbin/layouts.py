@@ -20,13 +20,13 @@ _LONGEST_PICKLE = 32 << 20
 _MOST_KEYS = 200_000
 
 
-def read_torch_zip(source: Source) -> tuple[dict[str, Extent], list[str]]:
-    """The tensors of the zip layout by name, and notes; storages stay where they are.
+def read_torch_zip(source: Source, archive: Archive | None = None) -> tuple[dict[str, Extent], list[str]]:
+    """The tensors of the zip layout by name, and notes; storages stay where they are. ``archive`` is its directory, if it is read already.
 
     Raises ``UnsafeCheckpoint`` where unpickling could run code, ``UnsupportedFormat`` for other archives and byte orders, and
     ``MalformedCheckpoint`` for the rest.
     """
-    archive = Archive(source)
+    archive = archive or Archive(source)
     roots = [
         name[: -len("data.pkl")] for name in archive.members if name.endswith("/data.pkl") and name.count("/") == 1
     ]

@@ -1,0 +1,1 @@
+"""ONNX files: the initialisers of a graph in place, under the names that their weights had before the export."""
