@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -33,7 +33,7 @@ from homolog.probes.values import probe_values
 from homolog.provenance import Provenance, Run, Stopwatch
 from homolog.roles.resolve import resolve
 from homolog.roles.role import Anatomy
-from homolog.sketch.anchors import choose_anchors
+from homolog.sketch.anchors import Anchors, choose_anchors
 from homolog.sketch.plan import plan_reading
 from homolog.sketch.stream import Progress, read_sketch
 from homolog.sketch.token_table import vocabularies_of
@@ -119,13 +119,18 @@ def _examine(
     plans = plan_reading(*anatomies, max(model.nbytes for model in models), units, full)
     a = read_sketch(models[0], anatomies[0], plans[0], anchors.ordinary_a, anchors.untrained_a, progress)
     b = read_sketch(models[1], anatomies[1], plans[1], anchors.ordinary_b, anchors.untrained_b, progress)
-    pair = Pair(a, b, seed)
+    return _examine_pair(Pair(a, b, seed), anchors, lambda pair: _identical(models, anatomies, pair, full=full))
+
+
+def _examine_pair(pair: Pair, anchors: Anchors, identical: Callable[[Pair], bool]) -> _Examined:
+    """All probes of one pair of sketches; ``identical`` is asked only where the indices agree."""
     clones = (find_clones(a.units), find_clones(b.units))
     shared_table = find_shared_table(pair)
     rows = probe_rows(pair, clones)
     profiles = probe_profiles(pair, clones)
-    frame, no_frame = _fit_frame(pair, rows.finding, shared_table)
-    aligned = probe_aligned_rows(pair, clones, frame, no_frame)
+    turned = pair.turned
+    frame, no_frame = _fit_frame(turned, rows.finding, shared_table)
+    aligned = probe_aligned_rows(turned or pair, clones, frame, no_frame)
     mapped = next((result for result in (rows, aligned, profiles) if result.blocks is not None), rows)
     layers = mapped.layers(pair)
     findings = (
@@ -143,7 +148,7 @@ def _examine(
     return _Examined(
         findings=findings,
         initialisation=_weigh(pair, findings, origins, layers) if agrees else Initialisation.not_asked(),
-        identical=agrees and _identical(models, anatomies, pair, full=full),
+        identical=agrees and identical(pair),
         pair=pair,
         layers=layers,
         blocks=mapped.blocks,
@@ -207,10 +212,12 @@ def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: P
     )
 
 
-def _fit_frame(pair: Pair, rows: Finding, shared_table: str | None) -> tuple[Frame | None, str]:
+def _fit_frame(pair: Pair | None, rows: Finding, shared_table: str | None) -> tuple[Frame | None, str]:
     """The frame of the embeddings, or why there is none. It costs a decomposition, so large pairs do without where none is needed."""
     if shared_table:
         return None, shared_table
+    if pair is None:
+        return None, "a sketch without a token embedding holds no directions to fit a frame to"
     large = any(block.up.shape[1] > _WIDE for block in pair.a.units)
     if large and rows.log10_p is not None and rows.log10_p <= 2 * RELATED:
         return None, "not needed: the frame of the files already decides"
