@@ -124,7 +124,7 @@ def _examine(
 
 def _examine_pair(pair: Pair, anchors: Anchors, identical: Callable[[Pair], bool]) -> _Examined:
     """All probes of one pair of sketches; ``identical`` is asked only where the indices agree."""
-    clones = (find_clones(a.units), find_clones(b.units))
+    clones = (find_clones(pair.a.units), find_clones(pair.b.units))
     shared_table = find_shared_table(pair)
     rows = probe_rows(pair, clones)
     profiles = probe_profiles(pair, clones)
