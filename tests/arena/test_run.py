@@ -12,6 +12,7 @@ import pytest
 from homolog.arena.cases import Pair, plan_pairs
 from homolog.arena.hold import hold_arena
 from homolog.arena.methods.base import Method, Model, NotApplicable
+from homolog.arena.methods.catalogue import choose_methods
 from homolog.arena.run import RESULTS, run_arena
 from homolog.arena.zoo import read_zoo
 from homolog.errors import UsageError
@@ -38,7 +39,15 @@ class Counting:
 @pytest.fixture
 def pairs(small_zoo: Path) -> list[Pair]:
     planned = plan_pairs(read_zoo(small_zoo))
-    return [*planned[:15], *[pair for pair in planned if pair.operation == "units_permuted"]]
+    return [*planned[:14], *[pair for pair in planned if pair.operation == "units_permuted"]]
+
+
+def test_two_processes_give_the_scores_of_one(small_zoo: Path, pairs: list[Pair], tmp_path: Path) -> None:
+    zoo, methods = read_zoo(small_zoo), choose_methods(["std-curves", "awm"])
+    alone = run_arena(zoo, pairs, methods, tmp_path / "one")
+    shared = run_arena(zoo, pairs, methods, tmp_path / "two", jobs=2)
+    assert [r.score.value for r in shared] == [r.score.value for r in alone]
+    assert [(r.a, r.b, r.method) for r in shared] == [(r.a, r.b, r.method) for r in alone]
 
 
 def test_a_stopped_run_goes_on_where_it_stopped(small_zoo: Path, pairs: list[Pair], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,10 +72,8 @@ class Pair:
 
 
 def plan_pairs(zoo: Zoo) -> list[Pair]:
-    """All pairs of trained models, and every derived model against its base and against an independent one."""
-    names = sorted(zoo.records)
-    trained = [_pair(zoo, *_elder_first(zoo, a, b)) for a, b in combinations(map(_trained, names), 2)]
-    return [*trained, *_derived_pairs(zoo), *_sorted_pairs(zoo)]
+    """Pairs of trained models, and every derived model against its base and against an independent one."""
+    return [*_trained_pairs(zoo), *_derived_pairs(zoo), *_sorted_pairs(zoo)]
 
 
 @contextmanager
@@ -121,10 +120,36 @@ def _elder_first(zoo: Zoo, a: Case, b: Case) -> tuple[Case, Case]:
     return (b, a) if b.name in zoo.records[a.name].family else (a, b)
 
 
+def _trained_pairs(zoo: Zoo) -> list[Pair]:
+    """Every two models of a lineage, every two lineages by their first models, every student with its teacher.
+
+    Each of the other models meets the first of the next lineage besides.
+    """
+    firsts = _firsts(zoo)
+    lineages: dict[str, list[str]] = {first: [] for first in firsts}
+    for name in sorted(zoo.records):
+        lineages.setdefault(zoo.lineage(name), []).append(name)
+    names = {pair for members in lineages.values() for pair in combinations(members, 2)}
+    names |= set(combinations(firsts, 2))
+    for place, first in enumerate(firsts):
+        stranger = firsts[(place + 1) % len(firsts)]
+        names |= {(stranger, name) for name in lineages[first] if stranger != first}
+    for name, record in zoo.records.items():
+        if record.teacher in zoo.records:
+            names.add((record.teacher, name))
+    planned = {frozenset(pair): pair for pair in sorted(names)}
+    return [_pair(zoo, *_elder_first(zoo, _trained(a), _trained(b))) for a, b in planned.values()]
+
+
+def _firsts(zoo: Zoo) -> list[str]:
+    """The first model of every lineage."""
+    return sorted({zoo.lineage(name) for name in zoo.records} & zoo.records.keys())
+
+
 def _bases(zoo: Zoo) -> list[str]:
-    """One base for every lineage that the lab's operations are defined for."""
-    firsts = sorted({zoo.lineage(name) for name in zoo.records} & zoo.records.keys())
-    return [name for name in firsts if zoo.records[name].truth["shape"]["family"] != "gpt2"]
+    """The first models of the lineages that have others, where the lab's operations are defined for them."""
+    sizes = Counter(zoo.lineage(name) for name in zoo.records)
+    return [name for name in _firsts(zoo) if sizes[name] > 1 and zoo.records[name].truth["shape"]["family"] != "gpt2"]
 
 
 def _derived_pairs(zoo: Zoo) -> list[Pair]:

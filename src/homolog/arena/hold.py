@@ -30,19 +30,25 @@ class Held:
 
 
 def hold_arena(
-    zoo: Path, out: Path, methods: Sequence[str] = (), *, quick: bool = False, progress: Progress = lambda *_: None
+    zoo: Path,
+    out: Path,
+    methods: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    jobs: int = 1,
+    progress: Progress = lambda *_: None,
 ) -> Held:
     """Run ``methods`` (all if none is named) over the pairs of ``zoo`` and write the answer to ``out``.
 
-    ``quick`` takes a few pairs of every kind. A run that was stopped goes on where it stopped. Raises ``UsageError`` for an unknown
-    method, a folder without models, or an ``out`` that cannot be written.
+    ``quick`` takes a few pairs of every kind; ``jobs`` processes share the work. A run that was stopped goes on where it stopped.
+    Raises ``UsageError`` for an unknown method, a folder without models, or an ``out`` that cannot be written.
     """
     chosen = choose_methods(methods)
     models = read_zoo(zoo)
     pairs = plan_pairs(models)
     if quick:
         pairs = _sample(pairs)
-    results = run_arena(models, pairs, chosen, out, progress)
+    results = run_arena(models, pairs, chosen, out, progress, jobs=jobs)
     lineages = {lineage for pair in pairs for lineage in pair.lineages}
     table = make_table(chosen, results, filter(models.is_held_out, lineages))
     options = {"zoo": str(zoo), "out": str(out), "methods": ",".join(methods), "quick": quick}

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -17,6 +18,7 @@ from typing import Any
 
 from homolog.arena.cases import Case, Pair, open_case
 from homolog.arena.methods.base import Method, MethodScore, Model
+from homolog.arena.methods.catalogue import choose_methods
 from homolog.arena.zoo import Zoo
 from homolog.errors import UsageError
 from homolog.provenance import round_floats
@@ -52,9 +54,17 @@ class Result:
 
 
 def run_arena(
-    zoo: Zoo, pairs: Sequence[Pair], methods: Sequence[Method], out: Path, progress: Progress = lambda *_: None
+    zoo: Zoo,
+    pairs: Sequence[Pair],
+    methods: Sequence[Method],
+    out: Path,
+    progress: Progress = lambda *_: None,
+    *,
+    jobs: int = 1,
 ) -> list[Result]:
     """Score every pair with every method, and return the results in the order of ``pairs``.
+
+    With several ``jobs`` as many processes share the work; they know the methods of the catalogue only.
 
     Finished scores are kept in ``out/results.jsonl`` as they come, and not computed again as long as the models, the recipe and the code
     of the method are the same; those of programs that were not installed and of methods that failed are tried again. Raises
@@ -64,7 +74,7 @@ def run_arena(
         out.mkdir(parents=True, exist_ok=True)
         kept = _read_kept(out / RESULTS)
         with (out / RESULTS).open("a", encoding="utf-8") as file:
-            for key, result in _score_missing(zoo, pairs, methods, kept, progress):
+            for key, result in _score_missing(zoo, pairs, methods, kept, progress, jobs):
                 # one write of one line: a kill leaves at most one torn line, which the next run skips
                 file.write(json.dumps({"key": key, **result.to_json()}, allow_nan=False) + "\n")
                 file.flush()
@@ -78,22 +88,63 @@ def run_arena(
 
 
 def _score_missing(
-    zoo: Zoo, pairs: Sequence[Pair], methods: Sequence[Method], kept: dict[str, Result], progress: Progress
+    zoo: Zoo,
+    pairs: Sequence[Pair],
+    methods: Sequence[Method],
+    kept: dict[str, Result],
+    progress: Progress,
+    jobs: int,
 ) -> Iterator[tuple[str, Result]]:
     missing = {pair.name: [m for m in methods if _key(zoo, pair, m) not in kept] for pair in pairs}
     waiting = [pair for pair in pairs if missing[pair.name]]
+    # a derived model is made once for its neighbours
+    groups = [list(group) for _, group in groupby(waiting, key=lambda pair: pair.b)]
     done, total = len(pairs) - len(waiting), len(pairs)
-    for case, group in groupby(waiting, key=lambda pair: pair.b):  # a derived model is made once for its neighbours
-        with ExitStack() as stack:
-            b = _open(stack, case, zoo)
-            for pair in group:
+    if jobs == 1:
+        for group in groups:
+            for pair, scores in _score_group(zoo, group, missing):
                 progress(f"{pair.operation}: {pair.name}", done, total)
-                with ExitStack() as inner:
-                    a = _open(inner, pair.a, zoo)
-                    for method in missing[pair.name]:
-                        yield _key(zoo, pair, method), _describe(pair, method.name, _measure(method, a, b))
+                yield from scores
                 done += 1
+    else:
+        names = [{pair.name: [m.name for m in missing[pair.name]] for pair in group} for group in groups]
+        with ProcessPoolExecutor(jobs) as pool:
+            for future in as_completed(
+                pool.submit(_score_in_process, zoo, *task) for task in zip(groups, names, strict=True)
+            ):
+                for pair, scores in future.result():
+                    progress(f"{pair.operation}: {pair.name}", done, total)
+                    yield from scores
+                    done += 1
     progress("done", total, total)
+
+
+_Scores = list[tuple[str, Result]]
+
+
+def _score_in_process(
+    zoo: Zoo, group: Sequence[Pair], names: Mapping[str, Sequence[str]]
+) -> list[tuple[Pair, _Scores]]:
+    """What crosses into another process are names: not every method can be sent."""
+    return list(_score_group(zoo, group, {pair: choose_methods(wanted) for pair, wanted in names.items()}))
+
+
+def _score_group(
+    zoo: Zoo, group: Sequence[Pair], methods: Mapping[str, Sequence[Method]]
+) -> Iterator[tuple[Pair, _Scores]]:
+    """Pairs with one B."""
+    with ExitStack() as stack:
+        b = _open(stack, group[0].b, zoo)
+        for pair in group:
+            with ExitStack() as inner:
+                a = _open(inner, pair.a, zoo)
+                yield (
+                    pair,
+                    [
+                        (_key(zoo, pair, method), _describe(pair, method.name, _measure(method, a, b)))
+                        for method in methods[pair.name]
+                    ],
+                )
 
 
 def _open(stack: ExitStack, case: Case, zoo: Zoo) -> Model:

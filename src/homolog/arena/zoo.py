@@ -44,6 +44,11 @@ class Record:
         return frozenset([self.name, *self.truth["ancestors"]])
 
     @property
+    def teacher(self) -> str:
+        """The model whose predictions it learned; empty if it read the text itself. A student inherits nothing."""
+        return str(self.truth.get("recipe", {}).get("teacher", ""))
+
+    @property
     def root(self) -> str:
         """The base it goes back to; itself if it is one."""
         return str(self.truth["ancestors"][-1]) if self.truth["ancestors"] else self.name

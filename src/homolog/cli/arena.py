@@ -23,6 +23,7 @@ def arena(
         typer.Option(metavar="NAMES", help="Methods by name, with commas between.  [default: all]", show_default=False),
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Take three pairs of every kind, not all.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that share the work.")] = 1,
 ) -> int:
     """Run every method over pairs whose ancestry is known.
 
@@ -35,7 +36,7 @@ def arena(
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
     with Progress() as progress:
-        held = hold_arena(zoo, out, names, quick=quick, progress=progress)
+        held = hold_arena(zoo, out, names, quick=quick, jobs=jobs, progress=progress)
     output.print_columns(
         list_figures(held.table), ("method", "AUC", "found at no false accusation", "falsely accused", "seconds")
     )

@@ -53,6 +53,10 @@ class MethodScore:
     """Whether the reason may be gone next time: a program that is not installed, a method that failed."""
 
 
+def _is_at_hand() -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One method. ``compute`` gives its value, or an `Opinion` where the method decides for itself."""
@@ -69,7 +73,7 @@ class Method:
     threshold_source: str = "none is published"
     is_p_value: bool = False
     """Whether the value is -log10 p."""
-    missing: Callable[[], str | None] = lambda: None
+    missing: Callable[[], str | None] = _is_at_hand
     """Why the method cannot be run on this machine, if so."""
     code: tuple[str, ...] = ("arena/methods",)
     """The parts of the package that make the answer: when they change, so may it."""
