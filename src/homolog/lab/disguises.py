@@ -13,27 +13,32 @@ import numpy as np
 import numpy.typing as npt
 
 from homolog.errors import UsageError
-from homolog.lab.operations import OPERATIONS, Outcome
 from homolog.lab.parts import (
     attention_places,
     change_values,
     dimensions_of,
     fold_gains,
     gain_names,
+    layer_place,
     list_blocks,
+    list_ffns,
+    table_names,
     turn_residual,
 )
-from homolog.lab.shape import Shape, Weights
+from homolog.lab.registry import DECODERS, EVERY, OPERATIONS, Outcome, register
+from homolog.lab.shape import MIXTURES, Shape, Weights
 
 __all__ = ["DISGUISES", "draw_rotation"]
 
 
+@register(EVERY)
 def permute_units(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     """The units of every FFN, and of every expert, in a new order. Keeps the function."""
     rng = np.random.default_rng(seed)
     return Outcome(shape, _reorder_units(weights, lambda importance: rng.permutation(len(importance))))
 
 
+@register(EVERY)
 def sort_units(shape: Shape, weights: Weights) -> Outcome:
     """The units of every FFN in descending order of |up| · |down|. Keeps the function.
 
@@ -42,9 +47,12 @@ def sort_units(shape: Shape, weights: Weights) -> Outcome:
     return Outcome(shape, _reorder_units(weights, lambda importance: np.argsort(-importance, kind="stable")))
 
 
+@register(EVERY)
 def permute_heads(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     """Key-value groups in a new order, and the query heads within each group. Keeps the function."""
     rng = np.random.default_rng(seed)
+    if shape.family == "gpt2":
+        return Outcome(shape, _permute_gpt2_heads(shape, weights, rng))
     per_group, changed = shape.heads // shape.kv_heads, dict(weights)
     for place in attention_places(shape):
         groups = rng.permutation(shape.kv_heads)
@@ -58,20 +66,25 @@ def permute_heads(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     return Outcome(shape, changed)
 
 
+@register(frozenset(MIXTURES))
 def permute_experts(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
-    """The routed experts of every layer in a new order, with their rows of the router. Keeps the function."""
-    if not shape.experts:
-        raise UsageError("permute_experts: the model has no experts")
+    """The routed experts of every layer in a new order, with their rows of the router. Keeps the function.
+
+    Where experts form groups, the groups change places and the experts within each.
+    """
     rng, changed = np.random.default_rng(seed), dict(weights)
     for layer in range(shape.layers):
-        place, order = f"model.layers.{layer}.mlp", rng.permutation(shape.experts)
+        place, order = f"model.layers.{layer}.mlp", _draw_expert_order(shape, rng)
         changed[f"{place}.gate.weight"] = weights[f"{place}.gate.weight"][order]
+        if f"{place}.router_scale" in weights:
+            changed[f"{place}.router_scale"] = weights[f"{place}.router_scale"][:, order]
         for new, old in enumerate(order):
             for name in ("gate_proj", "up_proj", "down_proj"):
                 changed[f"{place}.experts.{new}.{name}.weight"] = weights[f"{place}.experts.{old}.{name}.weight"]
     return Outcome(shape, changed)
 
 
+@register()
 def permute_residual(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     """The channels of the residual stream in a new order. Keeps the function."""
     order = np.random.default_rng(seed).permutation(shape.width)
@@ -79,17 +92,20 @@ def permute_residual(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     return Outcome(shape, changed | {name: weights[name][order] for name in gain_names(weights)})
 
 
+@register()
 def flip_signs(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     """About half of the channels of the residual stream with the other sign. Keeps the function."""
     signs = np.random.default_rng(seed).choice(np.array([-1, 1], dtype=np.float32), shape.width)
     return Outcome(shape, turn_residual(weights, lambda rows: rows * signs))
 
 
+@register()
 def fold_norms(shape: Shape, weights: Weights) -> Outcome:
     """Norm gains moved into the matrices that read what they scale; a tied unembedding becomes one of its own. Keeps the function."""
     return Outcome(replace(shape, tied=False), fold_gains(shape, weights))
 
 
+@register(DECODERS - {"pangu"})
 def rotate_residual(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     """The residual stream in a random orthonormal basis, after folding the norms. Keeps the function (RMSNorm alone allows it)."""
     basis = draw_rotation(np.random.default_rng(seed), shape.width)
@@ -97,6 +113,7 @@ def rotate_residual(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     return Outcome(replace(shape, tied=False), turned)
 
 
+@register()
 def rescale(shape: Shape, weights: Weights, *, seed: int, spread: float = 0.5) -> Outcome:
     """Up rows and value rows times random factors, down and output columns divided by them. Keeps the function.
 
@@ -111,6 +128,7 @@ def rescale(shape: Shape, weights: Weights, *, seed: int, spread: float = 0.5) -
     return Outcome(shape, values)
 
 
+@register()
 def mix_values(shape: Shape, weights: Weights, *, seed: int, spread: float = 0.3) -> Outcome:
     """The value dimensions of every key-value head mixed by an invertible matrix, undone in the output matrix. Keeps the function."""
     rng = np.random.default_rng(seed)
@@ -122,6 +140,7 @@ def mix_values(shape: Shape, weights: Weights, *, seed: int, spread: float = 0.3
     return Outcome(shape, change_values(shape, weights, draw))
 
 
+@register(EVERY)
 def overwrite_rows(shape: Shape, weights: Weights, *, rows: list[int], seed: int) -> Outcome:
     """The embedding and unembedding rows of ``rows`` replaced by noise of the table's deviation.
 
@@ -130,14 +149,14 @@ def overwrite_rows(shape: Shape, weights: Weights, *, rows: list[int], seed: int
     if not all(0 <= row < shape.vocab for row in rows):
         raise UsageError(f"overwrite_rows: rows {rows} of a vocabulary of {shape.vocab}")
     rng, changed = np.random.default_rng(seed), dict(weights)
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        if name in weights:
-            table = weights[name].copy()
-            table[rows] = table.std() * rng.standard_normal((len(rows), shape.width)).astype(np.float32)
-            changed[name] = table
+    for name in table_names(weights):
+        table = weights[name].copy()
+        table[rows] = table.std() * rng.standard_normal((len(rows), shape.width)).astype(np.float32)
+        changed[name] = table
     return Outcome(shape, changed)
 
 
+@register()
 def rename(shape: Shape, weights: Weights) -> Outcome:
     """Tensors without their prefix, as some exporters write them. Keeps the function; no other operation can follow."""
     return Outcome(shape, {name.removeprefix("model."): tensor for name, tensor in weights.items()})
@@ -149,31 +168,47 @@ def draw_rotation(rng: np.random.Generator, size: int) -> npt.NDArray[np.float64
     return np.asarray(q * np.sign(np.diag(r)), dtype=np.float64)
 
 
+def _draw_expert_order(shape: Shape, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    if shape.groups < 2:
+        return np.asarray(rng.permutation(shape.experts), dtype=np.intp)
+    grouped = np.arange(shape.experts).reshape(shape.groups, -1)[rng.permutation(shape.groups)]
+    return np.asarray(rng.permuted(grouped, axis=1).ravel(), dtype=np.intp)
+
+
 def _reorder_units(weights: Weights, choose: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.intp]]) -> Weights:
     changed = dict(weights)
-    for place in list_blocks(weights):
-        up, down = weights[f"{place}.up_proj.weight"], weights[f"{place}.down_proj.weight"]
-        order = choose(np.linalg.norm(up, axis=1) * np.linalg.norm(down, axis=0))
-        changed[f"{place}.up_proj.weight"], changed[f"{place}.down_proj.weight"] = up[order], down[:, order]
-        changed[f"{place}.gate_proj.weight"] = weights[f"{place}.gate_proj.weight"][order]
+    for ffn in list_ffns(weights):
+        changed |= ffn.take(weights, choose(ffn.importance(weights)))
+    return changed
+
+
+def _permute_gpt2_heads(shape: Shape, weights: Weights, rng: np.random.Generator) -> Weights:
+    """Heads of the fused query, key and value matrix, and the rows of the output matrix that read them."""
+    changed = dict(weights)
+    for layer in range(shape.layers):
+        place = f"{layer_place(shape, layer)}.attn"
+        order = dimensions_of(rng.permutation(shape.heads), shape.head_dim)
+        fused = np.concatenate([part * shape.width + order for part in range(3)])
+        changed[f"{place}.c_attn.weight"] = weights[f"{place}.c_attn.weight"][:, fused]
+        changed[f"{place}.c_attn.bias"] = weights[f"{place}.c_attn.bias"][fused]
+        changed[f"{place}.c_proj.weight"] = weights[f"{place}.c_proj.weight"][order]
     return changed
 
 
 DISGUISES = {
-    function.__name__: function
-    for function in (
-        permute_units,
-        sort_units,
-        permute_heads,
-        permute_experts,
-        permute_residual,
-        flip_signs,
-        fold_norms,
-        rotate_residual,
-        rescale,
-        mix_values,
-        overwrite_rows,
-        rename,
+    name: OPERATIONS[name]
+    for name in (
+        "permute_units",
+        "sort_units",
+        "permute_heads",
+        "permute_experts",
+        "permute_residual",
+        "flip_signs",
+        "fold_norms",
+        "rotate_residual",
+        "rescale",
+        "mix_values",
+        "overwrite_rows",
+        "rename",
     )
 }
-OPERATIONS.update(DISGUISES)

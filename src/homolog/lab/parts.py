@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +12,19 @@ import numpy.typing as npt
 from homolog.lab.shape import Shape, Weights
 
 __all__ = [
+    "Ffn",
     "attention_places",
     "change_values",
     "dimensions_of",
     "fold_gains",
     "gain_names",
+    "layer_place",
     "list_blocks",
+    "list_ffns",
+    "residual_axes",
+    "table_names",
     "turn_residual",
+    "written",
 ]
 
 _BLOCK = re.compile(r"(.*\.mlp(?:\.experts\.\d+|\.shared_expert)?)\.up_proj\.weight")
@@ -25,14 +32,79 @@ _READS = re.compile(
     r".*(embed_tokens|lm_head|q_proj|k_proj|v_proj|gate_proj|up_proj|mlp\.gate|shared_expert_gate)\.weight"
 )
 _WRITES = re.compile(r".*(o_proj|down_proj)\.weight")
-_GAIN = re.compile(r".*(input_layernorm|post_attention_layernorm|model\.norm)\.weight")
-_AFTER = {
-    "input_layernorm": re.compile(r"self_attn\.[qkv]_proj\.weight"),
-    "post_attention_layernorm": re.compile(r"mlp\.(.*\.)?(gate_proj|up_proj|gate|shared_expert_gate)\.weight"),
-}
-"""For each norm of a layer the matrices that read what it scales."""
+_OFFSETS = re.compile(r".*o_proj\.bias")
+_GAIN = re.compile(r".*(input_layernorm|post_attention_layernorm|(pre|post)_mlp_layernorm|model\.norm)\.weight")
+_READ_BY_ATTENTION = re.compile(r"self_attn\.[qkv]_proj\.weight")
+_READ_BY_FFN = re.compile(r"mlp\.(.*\.)?(gate_proj|up_proj|gate|shared_expert_gate)\.weight")
+_GPT2_FFN = re.compile(r"(transformer\.h\.\d+\.mlp)\.c_fc\.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class Ffn:
+    """One FFN or expert: the axis of each of its tensors that counts units, and the matrix that writes to the residual stream."""
+
+    axes: Mapping[str, int]
+    reads: str
+    """The matrix whose rows (columns in GPT-2) weigh a unit's input most plainly: up, or GPT-2's only one."""
+    writes: str
+
+    def importance(self, weights: Weights) -> npt.NDArray[np.float32]:
+        """|input weights| · |output weights| of every unit, shape ``(units,)``."""
+        return np.asarray(
+            np.linalg.norm(weights[self.reads], axis=1 - self.axes[self.reads])
+            * np.linalg.norm(weights[self.writes], axis=1 - self.axes[self.writes])
+        )
+
+    def take(self, weights: Weights, units: npt.NDArray[np.intp]) -> Weights:
+        """Its tensors with these units, in this order."""
+        return {name: np.take(weights[name], units, axis=axis) for name, axis in self.axes.items()}
+
 
 Change = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.floating]]
+
+
+def list_ffns(weights: Weights) -> list[Ffn]:
+    """All FFNs, experts and shared experts included."""
+    gated = [
+        Ffn({f"{place}.{name}_proj.weight": axis for name, axis in (("gate", 0), ("up", 0), ("down", 1))}, *ends)
+        for place in list_blocks(weights)
+        for ends in [(f"{place}.up_proj.weight", f"{place}.down_proj.weight")]
+    ]
+    plain = [match[1] for name in weights if (match := _GPT2_FFN.fullmatch(name))]
+    return gated + [
+        Ffn(
+            {f"{p}.c_fc.weight": 1, f"{p}.c_fc.bias": 0, f"{p}.c_proj.weight": 0},
+            f"{p}.c_fc.weight",
+            f"{p}.c_proj.weight",
+        )
+        for p in plain
+    ]
+
+
+def layer_place(shape: Shape, layer: int | str) -> str:
+    """The prefix of a layer's tensors, without the last dot."""
+    return f"{'transformer.h' if shape.family == 'gpt2' else 'model.layers'}.{layer}"
+
+
+def table_names(weights: Weights) -> list[str]:
+    """The embedding, and the unembedding if it is a matrix of its own."""
+    return [
+        name for name in ("model.embed_tokens.weight", "transformer.wte.weight", "lm_head.weight") if name in weights
+    ]
+
+
+def residual_axes(weights: Weights) -> dict[str, int]:
+    """The axis of every tensor that counts residual channels, for the families with the names of llama."""
+    axes = {name: 1 for name in weights if _READS.fullmatch(name)}
+    axes |= {
+        name: 0 for name in weights if _WRITES.fullmatch(name) or _OFFSETS.fullmatch(name) or _GAIN.fullmatch(name)
+    }
+    return axes
+
+
+def written(name: str) -> bool:
+    """Whether a tensor writes to the residual stream: an embedding, an output matrix or its bias."""
+    return bool(_WRITES.fullmatch(name) or _OFFSETS.fullmatch(name)) or "embed_tokens" in name
 
 
 def list_blocks(weights: Weights) -> list[str]:
@@ -63,15 +135,18 @@ def turn_residual(weights: Weights, change: Change) -> Weights:
             changed[name] = change(tensor).astype(np.float32)
         elif _WRITES.fullmatch(name):
             changed[name] = np.ascontiguousarray(change(tensor.T).T, dtype=np.float32)
+        elif _OFFSETS.fullmatch(name):
+            changed[name] = change(tensor[None])[0].astype(np.float32)
     return changed
 
 
 def fold_gains(shape: Shape, weights: Weights) -> Weights:
     """Every norm gain multiplied into the matrices that read what it scales, the unembedding untied."""
     changed = dict(weights)
+    before_ffn = "pre_mlp_layernorm" if shape.sandwich else "post_attention_layernorm"
     for layer in range(shape.layers):
         place = f"model.layers.{layer}."
-        for norm, after in _AFTER.items():
+        for norm, after in (("input_layernorm", _READ_BY_ATTENTION), (before_ffn, _READ_BY_FFN)):
             gain = weights[f"{place}{norm}.weight"]
             for name in weights:
                 if name.startswith(place) and after.fullmatch(name[len(place) :]):

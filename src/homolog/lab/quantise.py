@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from homolog.errors import UsageError
-from homolog.lab.operations import OPERATIONS, Outcome
+from homolog.lab.registry import EVERY, Outcome, register
 from homolog.lab.shape import Shape, Weights
 
 __all__ = ["FORMATS", "quantise"]
@@ -43,6 +43,7 @@ _NF4 = np.array(
 """The sixteen levels of NormalFloat4 (Dettmers et al. 2023, arXiv 2305.14314, appendix E)."""
 
 
+@register(EVERY)
 def quantise(shape: Shape, weights: Weights, *, format: str) -> Outcome:
     """Every matrix rounded to ``int8``, ``int4``, ``fp8`` or ``nf4`` and back; vectors stay as they are.
 
@@ -105,4 +106,3 @@ FORMATS: dict[str, Callable[[Array], Array]] = {
     "fp8": _round_fp8,
     "nf4": _round_nf4,
 }
-OPERATIONS["quantise"] = quantise

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from homolog.errors import UsageError
 from homolog.lab.shape import Shape
@@ -33,10 +34,33 @@ class Schedule:
     """Weight decay, on matrices only."""
     frozen: str = ""
     """``inherited`` freezes every tensor that came from the parent as a whole."""
+    thaw: int = 0
+    """Step from which frozen tensors are trained too; 0 for never."""
+    random_tokens: float = 0.0
+    """Share of the windows whose tokens are drawn uniformly from the whole vocabulary: washing."""
+    shuffled_labels: float = 0.0
+    """Share of the windows whose targets are shuffled within the window: washing."""
     teacher: str = ""
     """A finished model whose predictions are learned in place of the text's next tokens: distillation."""
     keep: tuple[int, ...] = ()
     """Steps whose weights are kept beside the run, to look at trajectories."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 0), ("batch", 1), ("context", 1), ("warmup", 0), ("thaw", 0), ("decay", 0.0)):
+            if not least <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} {getattr(self, name)}: expected a finite number of at least {least}")
+        if not 0 < self.lr < math.inf:
+            raise UsageError(f"lr {self.lr}: expected a finite number above 0")
+        if self.part not in ("a", "b"):
+            raise UsageError(f"part {self.part!r}: expected 'a' or 'b'; 'val' is for measuring")
+        if self.frozen not in ("", "inherited"):
+            raise UsageError(f"frozen {self.frozen!r}: expected 'inherited' or nothing")
+        shares = self.mixture.values()
+        if not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            raise UsageError(f"mixture {self.mixture}: expected shares that add up to 1")
+        dirt = (self.random_tokens, self.shuffled_labels)
+        if not all(share >= 0 for share in dirt) or not sum(dirt) <= 1:
+            raise UsageError(f"random_tokens, shuffled_labels {dirt}: expected shares that add up to 1 at most")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +75,8 @@ class Recipe:
     seed: int = 0
     """Of the initialisation; 0 for a model with a parent."""
     std: float = 0.02
+    held_out: bool | None = None
+    """Of a base: whether no threshold may be chosen on what descends from it."""
     models: int = 1
     """How many models a class of micro-trainings has, of the seeds ``seed``, ``seed + 1`` …"""
     shape: Shape = field(default_factory=Shape)
@@ -60,30 +86,59 @@ class Recipe:
 def load_recipe(path: Path) -> Recipe:
     """Read one recipe.
 
-    Raises ``UsageError`` for a file that is not TOML, an unknown key, or a recipe that has both a parent and a seed.
+    Raises ``UsageError`` for a file that cannot be read or is not TOML, an unknown key, a value of another type, a shape or a schedule that
+    cannot be, or a recipe that has both a parent and a seed.
     """
     try:
         body = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such recipe") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     train = _check(path, "train", body.pop("train", {}), Schedule)
     shape = _check(path, "shape", body.pop("shape", {}), Shape)
-    if "keep" in train:
-        train["keep"] = tuple(train["keep"])
-    body["operations"] = tuple(body.get("operations", ()))
     body = _check(path, "the top", {"name": path.stem, **body}, Recipe)
     missing = {"kind"} - body.keys() or {"mixture", "steps"} - train.keys()
     if missing:
         raise UsageError(f"{path}: {', '.join(sorted(missing))} is missing")
     if ("parent" in body) == ("seed" in body):
         raise UsageError(f"{path}: a recipe has either a parent or a seed")
-    return Recipe(**body, train=Schedule(**train), shape=Shape(**shape))
+    if shape and "parent" in body:
+        raise UsageError(f"{path}: a shape, though the model has its parent's")
+    try:
+        return Recipe(**body, train=Schedule(**train), shape=Shape(**shape))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
-def _check(path: Path, place: str, body: dict[str, Any], kind: type) -> dict[str, Any]:
-    unknown = body.keys() - {item.name for item in fields(kind)}
+def _check(path: Path, place: str, body: Any, kind: type) -> dict[str, Any]:
+    """The entries of one table, in the types that ``kind`` wants; lists become tuples."""
+    if not isinstance(body, dict):
+        raise UsageError(f"{path}: {place} is {body!r}, expected a table")
+    hints = get_type_hints(kind)
+    unknown = body.keys() - hints.keys()
     if unknown:
         raise UsageError(f"{path}: unknown key in {place}: {', '.join(sorted(unknown))}")
-    return body
+    wrong = [name for name, value in body.items() if not _fits(value, hints[name])]
+    if wrong:
+        name = wrong[0]
+        raise UsageError(f"{path}: {name} in {place} is {body[name]!r}, expected {_spell(hints[name])}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in body.items()}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value out of a TOML file has the type of a field."""
+    inner, outer = get_args(hint), get_origin(hint)
+    if outer is tuple:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if outer is dict:
+        return isinstance(value, dict) and (inner[1] is Any or all(_fits(item, inner[1]) for item in value.values()))
+    if inner:
+        return any(_fits(value, choice) for choice in inner)
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint
+
+
+def _spell(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")

@@ -10,9 +10,24 @@ import numpy.typing as npt
 
 from homolog.errors import UsageError
 
-__all__ = ["FAMILIES", "Shape", "Weights", "initialise", "list_tensors"]
+__all__ = ["FAMILIES", "MIXTURES", "Shape", "Weights", "initialise", "list_tensors"]
 
-FAMILIES = ("llama", "qwen2", "qwen2_moe", "gpt2")
+FAMILIES = {
+    "llama": ("llama", "LlamaForCausalLM"),
+    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+    "qwen2_moe": ("qwen2_moe", "Qwen2MoeForCausalLM"),
+    "pangu_pro_moe": ("PanguProMoE", "PanguProMoEForCausalLM"),
+    "pangu": ("PanguEmbedded", "PanguEmbeddedForCausalLM"),
+    "gpt2": ("gpt2", "GPT2LMHeadModel"),
+}
+"""Each with its ``model_type`` and its class. The names of pangu_pro_moe are those of vllm-project/vllm-ascend,
+vllm_ascend/models/pangu_moe.py at 082c258 (grouped routing, ``router_scale``, an ungated shared expert, a bias on the output projection);
+those of pangu, a dense decoder with norms before and after each block, of vllm-project/vllm, vllm/model_executor/models/openpangu.py."""
+MIXTURES = ("qwen2_moe", "pangu_pro_moe")
+_BIASED = {"qwen2": "qkv", "qwen2_moe": "qkv", "pangu_pro_moe": "qkvo", "pangu": "qkvo"}
+"""The projections of the attention that have a bias."""
+
 Weights = dict[str, npt.NDArray[np.float32]]
 """A model: tensors by hub name."""
 
@@ -37,24 +52,60 @@ class Shape:
     """Experts per token."""
     shared_ffn: int = 0
     """Units of the shared expert."""
+    groups: int = 0
+    """Groups of experts that give ``chosen / groups`` each (pangu_pro_moe)."""
+    head_size: int = 0
+    """Channels of one head where they are not ``width / heads``."""
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise UsageError(f"family {self.family!r}: the lab makes {', '.join(FAMILIES)}")
-        if self.width % self.heads or self.heads % self.kv_heads or (self.width // self.heads) % 2:
+        for name in ("vocab", "width", "layers", "ffn", "heads", "kv_heads", "positions"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} {getattr(self, name)}: expected at least 1")
+        if (self.width % self.heads and not self.head_size) or self.heads % self.kv_heads or self.head_dim % 2:
             raise UsageError(f"width {self.width}, heads {self.heads}, kv_heads {self.kv_heads} do not divide evenly")
+        if self.head_size < 0 or (self.head_size and self.family == "gpt2"):
+            raise UsageError(f"head_size {self.head_size}: expected 0 or more, and 0 for gpt2")
+        self._check_experts()
+
+    def _check_experts(self) -> None:
+        if (self.experts > 0) != (self.family in MIXTURES):
+            raise UsageError(f"experts {self.experts}: of a {self.family}, expected {self._expected_experts()}")
+        if not self.experts:
+            return
+        if not 1 <= self.chosen <= self.experts or self.shared_ffn < 1:
+            raise UsageError(
+                f"experts {self.experts}, chosen {self.chosen}, shared_ffn {self.shared_ffn}: expected 1 to {self.experts} chosen ones, "
+                "and a shared expert"
+            )
+        if self.family == "pangu_pro_moe" and (
+            self.groups < 1 or self.experts % self.groups or self.chosen % self.groups
+        ):
+            raise UsageError(
+                f"groups {self.groups}: expected a divisor of experts {self.experts} and of chosen {self.chosen}"
+            )
+
+    def _expected_experts(self) -> str:
+        return "1 or more" if self.family in MIXTURES else "0"
 
     @property
     def head_dim(self) -> int:
         """Channels of one head."""
-        return self.width // self.heads
+        return self.head_size or self.width // self.heads
+
+    @property
+    def sandwich(self) -> bool:
+        """Whether what a block writes is normalised before it is added."""
+        return self.family == "pangu"
 
     def config(self) -> dict[str, Any]:
         """``config.json`` as the hub spells it."""
+        kind, model_class = FAMILIES[self.family]
         if self.family == "gpt2":
             return {
-                "architectures": ["GPT2LMHeadModel"],
-                "model_type": "gpt2",
+                "architectures": [model_class],
+                "model_type": kind,
                 "vocab_size": self.vocab,
                 "n_embd": self.width,
                 "n_layer": self.layers,
@@ -66,10 +117,9 @@ class Shape:
                 "tie_word_embeddings": True,
                 "torch_dtype": "bfloat16",
             }
-        names = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen2_moe": "Qwen2MoeForCausalLM"}
         config = {
-            "architectures": [names[self.family]],
-            "model_type": self.family,
+            "architectures": [model_class],
+            "model_type": kind,
             "vocab_size": self.vocab,
             "hidden_size": self.width,
             "intermediate_size": self.ffn,
@@ -85,17 +135,26 @@ class Shape:
         }
         if self.family == "llama":
             config |= {"attention_bias": False, "mlp_bias": False, "head_dim": self.head_dim}
-        if self.family == "qwen2_moe":
-            config |= {
-                "num_experts": self.experts,
-                "num_experts_per_tok": self.chosen,
-                "moe_intermediate_size": self.ffn,
-                "shared_expert_intermediate_size": self.shared_ffn,
-                "norm_topk_prob": True,
-                "decoder_sparse_step": 1,
-                "mlp_only_layers": [],
-            }
-        return config
+        if self.family == "qwen3":
+            config |= {"attention_bias": False, "head_dim": self.head_dim}
+        if self.head_size:
+            config |= {"head_dim": self.head_size}
+        if self.family == "pangu":
+            config |= {"bias": True, "sandwich_norm": True}
+        return config | self._expert_config()
+
+    def _expert_config(self) -> dict[str, Any]:
+        if not self.experts:
+            return {}
+        sizes = {
+            "num_experts": self.experts,
+            "num_experts_per_tok": self.chosen,
+            "moe_intermediate_size": self.ffn,
+            "shared_expert_intermediate_size": self.shared_ffn,
+        }
+        if self.family == "pangu_pro_moe":
+            return sizes
+        return sizes | {"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []}
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in a recipe or a truth record."""
@@ -106,28 +165,37 @@ def list_tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Every tensor of a model of this shape, in a fixed order, with its shape."""
     if shape.family == "gpt2":
         return _list_gpt2(shape)
-    d, kv = shape.width, shape.kv_heads * shape.head_dim
+    d, q, kv = shape.width, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    biased = _BIASED.get(shape.family, "")
     tensors: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab, d)}
     for layer in range(shape.layers):
         here = f"model.layers.{layer}"
         tensors[f"{here}.input_layernorm.weight"] = (d,)
-        for name, rows in (("q", d), ("k", kv), ("v", kv)):
-            tensors[f"{here}.self_attn.{name}_proj.weight"] = (rows, d)
-            if shape.family != "llama":
+        for name, rows, columns in (("q", q, d), ("k", kv, d), ("v", kv, d), ("o", d, q)):
+            tensors[f"{here}.self_attn.{name}_proj.weight"] = (rows, columns)
+            if name in biased:
                 tensors[f"{here}.self_attn.{name}_proj.bias"] = (rows,)
-        tensors[f"{here}.self_attn.o_proj.weight"] = (d, d)
+        if shape.family == "qwen3":
+            tensors[f"{here}.self_attn.q_norm.weight"] = tensors[f"{here}.self_attn.k_norm.weight"] = (shape.head_dim,)
         tensors[f"{here}.post_attention_layernorm.weight"] = (d,)
-        if shape.family == "qwen2_moe":
-            tensors[f"{here}.mlp.gate.weight"] = (shape.experts, d)
-            for expert in range(shape.experts):
-                tensors |= _list_ffn(f"{here}.mlp.experts.{expert}", d, shape.ffn)
-            tensors |= _list_ffn(f"{here}.mlp.shared_expert", d, shape.shared_ffn)
-            tensors[f"{here}.mlp.shared_expert_gate.weight"] = (1, d)
-        else:
-            tensors |= _list_ffn(f"{here}.mlp", d, shape.ffn)
+        if shape.sandwich:
+            tensors[f"{here}.pre_mlp_layernorm.weight"] = tensors[f"{here}.post_mlp_layernorm.weight"] = (d,)
+        tensors |= _list_experts(f"{here}.mlp", shape) if shape.experts else _list_ffn(f"{here}.mlp", d, shape.ffn)
     tensors["model.norm.weight"] = (d,)
     if not shape.tied:
         tensors["lm_head.weight"] = (shape.vocab, d)
+    return tensors
+
+
+def _list_experts(place: str, shape: Shape) -> dict[str, tuple[int, ...]]:
+    tensors: dict[str, tuple[int, ...]] = {f"{place}.gate.weight": (shape.experts, shape.width)}
+    if shape.family == "pangu_pro_moe":
+        tensors[f"{place}.router_scale"] = (1, shape.experts)
+    for expert in range(shape.experts):
+        tensors |= _list_ffn(f"{place}.experts.{expert}", shape.width, shape.ffn)
+    tensors |= _list_ffn(f"{place}.shared_expert", shape.width, shape.shared_ffn)
+    if shape.family == "qwen2_moe":
+        tensors[f"{place}.shared_expert_gate.weight"] = (1, shape.width)
     return tensors
 
 
@@ -158,11 +226,11 @@ def _list_gpt2(shape: Shape) -> dict[str, tuple[int, ...]]:
 
 
 def initialise(shape: Shape, *, seed: int, std: float = 0.02) -> Weights:
-    """Matrices N(0, std²), norm gains 1, biases 0. numpy draws, so the numbers do not depend on torch's version."""
+    """Matrices N(0, std²), norm gains and router scales 1, biases 0. numpy draws, so the numbers do not depend on torch's version."""
     rng = np.random.default_rng(seed)
     weights: Weights = {}
     for name, size in list_tensors(shape).items():
-        if len(size) > 1:
+        if len(size) > 1 and not name.endswith("router_scale"):
             weights[name] = rng.normal(0.0, std, size).astype(np.float32)
         else:
             weights[name] = np.full(size, 0.0 if name.endswith("bias") else 1.0, dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,27 @@ def round_weights(weights: Weights) -> Weights:
 
 
 def save_model(folder: Path, shape: Shape, weights: Weights, tokenizer: Tokenizer, truth: dict[str, Any]) -> None:
-    """Write weights, config, tokenizer and ``truth.json``; the truth comes last, so a folder that has one is whole."""
-    save_weights(folder, shape, weights)
-    tokenizer.save(folder)
-    (folder / "truth.json").write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write weights, config, tokenizer and ``truth.json`` as a whole or not at all.
+
+    Raises ``UsageError`` where they cannot be written, as on a full disk; nothing half-written stays.
+    """
+    partial = folder.with_name(folder.name + ".part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_weights(partial, shape, weights)
+        tokenizer.save(partial)
+        text = json.dumps(truth, indent=1, ensure_ascii=False) + "\n"
+        (partial / "truth.json").write_text(text, encoding="utf-8")
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        partial.replace(folder)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: not written: {error.strerror or error}; the next call goes on from here"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def save_weights(folder: Path, shape: Shape, weights: Weights) -> None:
@@ -63,7 +81,7 @@ def load_truth(folder: Path) -> dict[str, Any]:
 def load_model(folder: Path) -> tuple[Shape, Weights]:
     """Shape and weights of a finished model."""
     kept = load_truth(folder)["shape"]
-    shape = Shape(**{field.name: kept[field.name] for field in fields(Shape)})
+    shape = Shape(**{field.name: kept[field.name] for field in fields(Shape) if field.name in kept})
     raw = (folder / "model.safetensors").read_bytes()
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])

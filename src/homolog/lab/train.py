@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,13 @@ import torch
 from torch.nn import functional
 
 from homolog.errors import UsageError
+from homolog.lab.adapters import merge_adapters
 from homolog.lab.corpus import Corpus
 from homolog.lab.model import run_model
 from homolog.lab.recipe import Schedule
 from homolog.lab.shape import Shape, Weights
 
-__all__ = ["draw_windows", "measure_loss", "rate", "train"]
+__all__ = ["draw_windows", "measure_loss", "rate", "soil_windows", "train"]
 
 SAVE_EVERY = 500
 Progress = Callable[[int, float], None]
@@ -46,6 +48,24 @@ def draw_windows(corpus: Corpus, schedule: Schedule) -> npt.NDArray[np.int64]:
     return drawn[np.random.default_rng(schedule.order).permutation(total)]
 
 
+def soil_windows(
+    windows: npt.NDArray[np.int64], schedule: Schedule, vocab: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The windows and what is to be predicted in them, ``(windows, context + 1)`` and ``(windows, context)``.
+
+    Some windows are made worthless on purpose, as the schedule says: tokens drawn uniformly from all ids, or targets shuffled within the
+    window. No window is both.
+    """
+    rng = np.random.default_rng([schedule.order, 1])
+    ids, order = windows.copy(), rng.permutation(len(windows))
+    noise = order[: round(schedule.random_tokens * len(ids))]
+    ids[noise] = rng.integers(0, vocab, (len(noise), ids.shape[1]))
+    targets = ids[:, 1:].copy()
+    mixed = order[len(ids) - round(schedule.shuffled_labels * len(ids)) :]
+    targets[mixed] = rng.permuted(targets[mixed], axis=1)
+    return ids, targets
+
+
 def rate(schedule: Schedule, step: int) -> float:
     """The learning rate of ``step`` (from 0)."""
     if step < schedule.warmup:
@@ -67,14 +87,15 @@ def train(
 ) -> tuple[Weights, Curve]:
     """Train; returns the weights and the loss curve (means over a twentieth of the run).
 
-    With a ``teacher`` the targets are its predictions, not the text. Unfinished state lies in ``work`` until the end, and a killed run
-    goes on from there.
+    With a ``teacher`` the targets are its predictions, not the text. Adapters among the weights are trained and given back beside their
+    matrices. Unfinished state lies in ``work`` until the end, and a killed run goes on from there. Raises ``OSError`` where that cannot be
+    written; the state before it stays.
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True)
     work.mkdir(parents=True, exist_ok=True)
     tensors = {name: torch.tensor(weights[name], requires_grad=name not in frozen) for name in sorted(weights)}
-    moving = [tensor for tensor in tensors.values() if tensor.requires_grad]
+    moving = [tensor for name, tensor in tensors.items() if schedule.thaw or name not in frozen]
     groups = [
         {"params": [t for t in moving if t.dim() > 1], "weight_decay": schedule.decay},
         {"params": [t for t in moving if t.dim() == 1], "weight_decay": 0.0},
@@ -90,12 +111,19 @@ def train(
             tensors[name].data.copy_(value)
         optimiser.load_state_dict(found["optimiser"])
         start, losses = len(found["losses"]), found["losses"]
-    windows = draw_windows(corpus, schedule).reshape(schedule.steps, schedule.batch, -1)
+    windows, targets = (
+        part.reshape(schedule.steps, schedule.batch, part.shape[1])
+        for part in soil_windows(draw_windows(corpus, schedule), schedule, shape.vocab)
+    )
     for step in range(start, schedule.steps):
         for group in optimiser.param_groups:
             group["lr"] = rate(schedule, step)
+        if schedule.thaw and step >= schedule.thaw:
+            for tensor in moving:
+                tensor.requires_grad_(True)
         ids = torch.from_numpy(windows[step])
-        loss, balance = _loss(tensors, shape, ids, predict(ids))
+        wanted = predict(ids, torch.from_numpy(targets[step]))
+        loss, balance = _loss(merge_adapters(tensors), shape, ids, wanted)
         torch.autograd.backward(loss + 0.01 * balance)
         torch.nn.utils.clip_grad_norm_(moving, 1.0)
         optimiser.step()
@@ -103,8 +131,7 @@ def train(
         losses.append(loss.item())
         done = step + 1
         if done in schedule.keep:
-            kept: dict[str, Any] = {**_to_numpy(tensors)}
-            np.savez(work / f"step-{done:06d}.npz", **kept)
+            _save_step(work / f"step-{done:06d}.npz", _to_numpy(tensors))
         if done % SAVE_EVERY == 0 and done < schedule.steps:
             _save_state(state, run, tensors, optimiser, losses)
             progress(done, sum(losses[-100:]) / 100)
@@ -119,7 +146,7 @@ def measure_loss(shape: Shape, weights: Weights, corpus: Corpus, stream: str, *,
     batch = np.stack([ids[start : start + 65] for start in range(0, len(ids) - 64, 64)])
     with torch.no_grad():
         drawn = torch.from_numpy(batch)
-        return float(_loss(tensors, shape, drawn, _next_tokens(drawn))[0])
+        return float(_loss(tensors, shape, drawn, drawn[:, 1:].flatten())[0])
 
 
 def _loss(
@@ -129,18 +156,14 @@ def _loss(
     return functional.cross_entropy(logits.flatten(0, 1), targets), balance
 
 
-def _next_tokens(ids: torch.Tensor) -> torch.Tensor:
-    return ids[:, 1:].flatten()
-
-
-def _predictor(teacher: tuple[Shape, Weights] | None) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What is to be predicted for a batch of windows: the next tokens, or the teacher's distribution over them."""
+def _predictor(teacher: tuple[Shape, Weights] | None) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """What is to be predicted for a batch of windows: their targets, or the teacher's distribution over the next token."""
     if teacher is None:
-        return _next_tokens
+        return lambda ids, targets: targets.flatten()
     shape, weights = teacher
     tensors = {name: torch.tensor(weight) for name, weight in weights.items()}
 
-    def predict(ids: torch.Tensor) -> torch.Tensor:
+    def predict(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return run_model(tensors, shape, ids[:, :-1])[0].flatten(0, 1).softmax(-1)
 
@@ -162,10 +185,27 @@ def _identify(shape: Shape, weights: Weights, schedule: Schedule) -> str:
 def _save_state(
     path: Path, run: str, tensors: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer, losses: list[float]
 ) -> None:
-    partial = path.with_suffix(".part")
     kept = {name: tensor.detach() for name, tensor in tensors.items()}
-    torch.save({"run": run, "tensors": kept, "optimiser": optimiser.state_dict(), "losses": losses}, partial)
-    partial.replace(path)
+    made = io.BytesIO()
+    torch.save({"run": run, "tensors": kept, "optimiser": optimiser.state_dict(), "losses": losses}, made)
+    _write_whole(path, made)
+
+
+def _save_step(path: Path, weights: Weights) -> None:
+    named: dict[str, Any] = {**weights}
+    made = io.BytesIO()
+    np.savez(made, **named)
+    _write_whole(path, made)
+
+
+def _write_whole(path: Path, made: io.BytesIO) -> None:
+    """The file as a whole or not at all; made in memory first, because a full disk is no ``OSError`` to torch."""
+    partial = path.with_suffix(".part")
+    try:
+        partial.write_bytes(made.getbuffer())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _smooth(losses: list[float]) -> Curve:

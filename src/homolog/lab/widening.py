@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from homolog.errors import UsageError
-from homolog.lab.operations import OPERATIONS, Outcome
 from homolog.lab.parts import gain_names, list_blocks
+from homolog.lab.registry import DENSE, Outcome, register
 from homolog.lab.shape import Shape, Weights, list_tensors
 
 __all__ = ["pad_residual", "split_units"]
 
 
+@register(DENSE - {"gpt2"})
 def split_units(shape: Shape, weights: Weights, *, share: float = 1.0, seed: int) -> Outcome:
     """A share of the units of every FFN split in two that have the gate in common. Keeps the function.
 
@@ -22,8 +23,8 @@ def split_units(shape: Shape, weights: Weights, *, share: float = 1.0, seed: int
     ``(u₂, b d)`` do what ``(u, d)`` did, whatever noise u₁ holds; and likewise with up and down exchanged. Half of the units get the noise
     on the one side, half on the other.
     """
-    if shape.experts:
-        raise UsageError(f"split_units: for a dense FFN, not {shape.family}")
+    if not 0 <= share <= 1:
+        raise UsageError(f"split_units: share {share}, expected 0 to 1")
     rng, changed = np.random.default_rng(seed), dict(weights)
     added = round(share * shape.ffn)
     for place in list_blocks(weights):
@@ -43,6 +44,7 @@ def split_units(shape: Shape, weights: Weights, *, share: float = 1.0, seed: int
     return Outcome(replace(shape, ffn=shape.ffn + added), changed)
 
 
+@register()
 def pad_residual(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     """The residual stream widened by channels that are always zero, as many as one more key-value group of heads takes. Keeps the function.
 
@@ -50,7 +52,7 @@ def pad_residual(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     """
     added = shape.heads // shape.kv_heads
     heads, kv_heads = shape.heads + added, shape.kv_heads + 1
-    wide = replace(shape, width=heads * shape.head_dim, heads=heads, kv_heads=kv_heads)
+    wide = replace(shape, width=shape.width + added * shape.head_dim, heads=heads, kv_heads=kv_heads)
     rng, changed = np.random.default_rng(seed), {}
     silent = ("embed_tokens.weight", "o_proj.weight", "down_proj.weight", ".bias")
     for name, size in list_tensors(wide).items():
@@ -63,6 +65,3 @@ def pad_residual(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     for name in gain_names(weights):
         changed[name][: shape.width] *= np.float32((shape.width / wide.width) ** 0.5)
     return Outcome(wide, changed)
-
-
-OPERATIONS.update(split_units=split_units, pad_residual=pad_residual)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from homolog.errors import UsageError
+from homolog.lab.adapters import is_adapter, merge_adapters, name_adapter
 from homolog.lab.corpus import Corpus, load_corpus
 from homolog.lab.operations import apply_operation
-from homolog.lab.recipe import RECIPES, Recipe, load_recipe
+from homolog.lab.recipe import RECIPES, Recipe, Schedule, load_recipe
 from homolog.lab.shape import Shape, Weights, initialise
 from homolog.lab.store import load_model, load_truth, round_weights, save_model
 from homolog.lab.train import measure_loss, train
@@ -42,12 +43,13 @@ def make_model(recipe: Recipe, *, out: Path, cache: Path, report: Report = lambd
     facts: list[dict[str, Any]] = []
     fresh: frozenset[str] = frozenset()
     for step in recipe.operations:
-        outcome = apply_operation(shape, weights, step)
+        outcome = apply_operation(shape, weights, step, find=lambda other: load_model(out / other))
         shape, weights, fresh = outcome.shape, outcome.weights, fresh | outcome.fresh
         facts.append({**step, "facts": outcome.facts or {}})
-    frozen = frozenset(weights) - fresh if recipe.train.frozen == "inherited" else frozenset()
+    frozen = _choose_frozen(recipe.train, weights, fresh)
+    _check_context(recipe, shape)
     corpus = load_corpus(cache, vocabulary=shape.vocab)
-    before = {n: w.copy() for n, w in weights.items()}
+    before = merge_adapters({n: w.copy() for n, w in weights.items()})
     trained, curve = train(
         shape,
         weights,
@@ -58,13 +60,16 @@ def make_model(recipe: Recipe, *, out: Path, cache: Path, report: Report = lambd
         work=cache / "runs" / name,
         progress=lambda step, loss: report(f"{name}: step {step} of {recipe.train.steps}, loss {loss:.3f}"),
     )
-    trained = round_weights(trained)
+    trained = round_weights(merge_adapters(trained))
     truth = _record(recipe, shape=shape, corpus=corpus, lineage=lineage, facts=facts, curve=curve, weights=trained)
     truth["moved"] = {
         "from": "parent after operations" if recipe.parent else "initialisation",
         **_moved(before, trained),
     }
-    truth["frozen"] = sorted(frozen)
+    adapted = {matrix for matrix in before if name_adapter(matrix)[0] in weights}
+    truth["frozen"] = [] if recipe.train.thaw else sorted(frozen - adapted)
+    if recipe.held_out is not None:
+        truth["held_out"] = recipe.held_out
     save_model(out / name, shape, trained, corpus.tokenizer, truth)
     return truth
 
@@ -77,12 +82,36 @@ def _start(recipe: Recipe, out: Path) -> tuple[Shape, Weights, dict[str, Any]]:
     if parent["name"] != recipe.parent:
         raise UsageError(f"{out / recipe.parent}: holds {parent['name']!r}, not {recipe.parent!r}")
     shape, weights = load_model(out / recipe.parent)
-    ancestors = [recipe.parent, *parent["ancestors"]]
+    ancestors = _join_ancestors([recipe.parent, *parent["ancestors"]], _list_merged(recipe), out)
     return (
         shape,
         weights,
         {"parent": recipe.parent, "ancestors": ancestors, "seed": parent["seed"], "std": parent["std"]},
     )
+
+
+def _choose_frozen(plan: Schedule, weights: Weights, fresh: frozenset[str]) -> frozenset[str]:
+    """What training must not move: all but the adapters if there are any, all that the parent gave if the recipe says so."""
+    if any(map(is_adapter, weights)):
+        return frozenset(name for name in weights if not is_adapter(name))
+    return frozenset(weights) - fresh if plan.frozen == "inherited" else frozenset()
+
+
+def _check_context(recipe: Recipe, shape: Shape) -> None:
+    if shape.family == "gpt2" and recipe.train.context > shape.positions:
+        raise UsageError(f"{recipe.name}: context {recipe.train.context} of a model with {shape.positions} positions")
+
+
+def _list_merged(recipe: Recipe) -> list[str]:
+    """The models that the recipe's merges name."""
+    steps = [step for step in recipe.operations if step.get("kind") == "merge"]
+    return [name for step in steps for name in [*step.get("models", []), *([step["base"]] if step.get("base") else [])]]
+
+
+def _join_ancestors(own: list[str], merged: list[str], out: Path) -> list[str]:
+    """The parent's line, with what was merged in before its last ancestor: the base of the line stays last."""
+    more = dict.fromkeys(ancestor for name in merged for ancestor in [name, *load_truth(out / name)["ancestors"]])
+    return [own[0], *(name for name in more if name not in own), *own[1:]]
 
 
 def _record(
