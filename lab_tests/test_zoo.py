@@ -13,7 +13,8 @@ from homolog.lab import zoo
 from homolog.lab.bpe import Tokenizer
 from homolog.lab.corpus import Corpus
 from homolog.lab.operations import apply_operation
-from homolog.lab.recipe import RECIPES, load_recipe
+from homolog.lab.micro import IN_ZOO, list_classes, load_class
+from homolog.lab.recipe import RECIPES, Recipe, load_recipe
 from homolog.lab.shape import Shape, initialise, list_tensors
 from homolog.lab.store import load_model, load_truth
 from homolog.lab.zoo import build_model
@@ -24,6 +25,21 @@ ZOO = Path(__file__).parents[1] / "tests" / "zoo"
 MODELS = sorted(path.parent for path in ZOO.glob("*/truth.json"))
 
 
+MICRO = {recipe.name: recipe for name in list_classes() for recipe in load_class(name)[:IN_ZOO]}
+
+
+def find_recipe(name: str) -> Recipe:
+    return MICRO[name] if name in MICRO else load_recipe(RECIPES / f"{name}.toml")
+
+
+def test_the_zoo_holds_some_of_every_class_of_micro_trainings_and_a_third_of_them_is_held_out() -> None:
+    folders = {path.name: path for path in MODELS}
+    assert folders.keys() >= MICRO.keys()
+    held = [load_truth(folders[name])["held_out"] for name in MICRO]
+    assert held == [recipe.held_out for recipe in MICRO.values()]
+    assert 3 * sum(held) == len(held)
+
+
 def test_the_zoo_is_there_and_small() -> None:
     assert len(MODELS) >= 20
     assert sum(path.stat().st_size for path in ZOO.rglob("*") if path.is_file()) < 40e6
@@ -31,7 +47,7 @@ def test_the_zoo_is_there_and_small() -> None:
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
 def test_a_model_is_what_its_recipe_and_record_say(folder: Path) -> None:
-    truth, recipe = load_truth(folder), load_recipe(RECIPES / f"{folder.name}.toml")
+    truth, recipe = load_truth(folder), find_recipe(folder.name)
     shape, weights = load_model(folder)
     assert truth["name"] == recipe.name == folder.name
     assert (truth["parent"], truth["kind"], truth["order_seed"]) == (recipe.parent, recipe.kind, recipe.train.order)

@@ -14,9 +14,13 @@ from homolog.errors import UsageError
 from homolog.lab.recipe import Recipe, load_recipe
 from homolog.lab.zoo import Report, make_model
 
-__all__ = ["CLASSES", "build_class", "list_classes", "load_class"]
+__all__ = ["CLASSES", "HELD_OUT", "IN_ZOO", "build_class", "list_classes", "load_class"]
 
 CLASSES = Path(__file__).parent / "micro"
+IN_ZOO = 3
+"""So many of every class are part of the zoo."""
+HELD_OUT = 2
+"""This one of every class is in no bank, and no threshold may be chosen on it."""
 
 
 def list_classes() -> list[str]:
@@ -34,7 +38,10 @@ def load_class(name: str) -> list[Recipe]:
     shared = load_recipe(path)
     if shared.models < 1:
         raise UsageError(f"{path}: models is {shared.models}; a class has at least one")
-    return [replace(shared, name=f"{name}-{i:02d}", seed=shared.seed + i, models=1) for i in range(shared.models)]
+    return [
+        replace(shared, name=f"{name}-{i:02d}", seed=shared.seed + i, models=1, held_out=i == HELD_OUT)
+        for i in range(shared.models)
+    ]
 
 
 def build_class(name: str, *, out: Path, cache: Path, report: Report = lambda text: None) -> list[dict[str, Any]]:
