@@ -8,7 +8,15 @@ HomologError
     ├── UnsupportedFormat       a file of a kind that homolog does not read
     ├── IncompleteCheckpoint    a shard, a config or the base of an adapter is missing
     ├── MalformedCheckpoint     the bytes contradict the format, or the config contradicts the shapes
-    └── UnsafeCheckpoint        reading on would run code, or leave the checkpoint's own folder
+    ├── UnsafeCheckpoint        reading on would run code, or leave the checkpoint's own folder
+    └── RemoteError             an address; the file may be sound, but it cannot be had
+        ├── AccessRefused       gated or private: the server wants a login, or one with more rights
+        ├── BudgetExceeded      reading on would cost more than the budget
+        ├── CheckpointMoved     the repository has another name now
+        ├── NotCached           offline, and what is needed is not in the cache
+        ├── RangesRefused       the server sends whole files only
+        ├── SourceChanged       the file changed between two reads
+        └── TransferFailed      the server or the network failed, and went on failing
 """
 
 from __future__ import annotations
@@ -16,12 +24,20 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "AccessRefused",
+    "BudgetExceeded",
     "CheckpointError",
+    "CheckpointMoved",
     "CheckpointNotFound",
     "FetchError",
     "HomologError",
     "IncompleteCheckpoint",
     "MalformedCheckpoint",
+    "NotCached",
+    "RangesRefused",
+    "RemoteError",
+    "SourceChanged",
+    "TransferFailed",
     "UnsafeCheckpoint",
     "UnsupportedFormat",
     "UsageError",
@@ -46,7 +62,7 @@ class CheckpointError(HomologError):
     """A checkpoint cannot be read: which file, where in it, what was found and what was expected."""
 
     def __init__(self, path: Path | str, *, at: str, found: str, expected: str) -> None:
-        self.path = Path(path)
+        self.path = path if isinstance(path, Path) else Path(path)  # an address is a path that shows itself as one
         self.at = _clip(at)
         self.found = _clip(found)
         self.expected = _clip(expected)
@@ -74,6 +90,38 @@ class MalformedCheckpoint(CheckpointError):
 
 class UnsafeCheckpoint(CheckpointError):
     """Reading on would run code, or leave the checkpoint's own folder."""
+
+
+class RemoteError(CheckpointError):
+    """What lies behind an address cannot be had; nothing is said of the file itself."""
+
+
+class AccessRefused(RemoteError):
+    """Gated or private: the server wants a login, or one with more rights."""
+
+
+class BudgetExceeded(RemoteError):
+    """Reading on would cost more than the budget."""
+
+
+class CheckpointMoved(RemoteError):
+    """The repository has another name now."""
+
+
+class NotCached(RemoteError):
+    """Offline, and what is needed is not in the cache."""
+
+
+class RangesRefused(RemoteError):
+    """The server sends whole files only."""
+
+
+class SourceChanged(RemoteError):
+    """The file changed between two reads."""
+
+
+class TransferFailed(RemoteError):
+    """The server or the network failed, and went on failing."""
 
 
 def _clip(text: str) -> str:

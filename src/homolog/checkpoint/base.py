@@ -8,10 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from homolog.checkpoint.remote import Remote
 
 __all__ = ["Array", "Checkpoint", "Meter", "TensorInfo", "TokenTable"]
 
@@ -61,6 +64,10 @@ class Meter:
 
     bytes: int = 0
     requests: int = 0
+    sizes: dict[Path, int] = field(default_factory=dict)
+    """Bytes of every file that was opened."""
+    remote: Remote | None = None
+    """What fetches the files, if they are not on this machine."""
     _digest: Any = field(default_factory=hashlib.sha256, repr=False)
 
     def record(self, where: str, start: int, block: builtins.bytes | memoryview) -> None:

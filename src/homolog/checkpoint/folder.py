@@ -15,7 +15,7 @@ from homolog.checkpoint.source import FilePool
 from homolog.checkpoint.wording import list_names
 from homolog.errors import CheckpointNotFound, IncompleteCheckpoint, UnsupportedFormat
 
-__all__ = ["Choice", "choose_files", "read_config", "refuse_adapter"]
+__all__ = ["Choice", "choose_file", "choose_files", "read_config", "refuse_adapter"]
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".npz")
 _FORMATS = (
@@ -50,6 +50,16 @@ class Choice:
     hub: bool
     """Whether the names are those of a model hub, which always come with a config."""
     notes: tuple[str, ...]
+
+
+def choose_file(path: Path) -> Choice:
+    """A file that was named. Raises ``IncompleteCheckpoint`` for an adapter."""
+    if path.name.endswith(".index.json"):
+        return Choice(path, (), False, ())
+    refuse_adapter(path.parent, [path.name])
+    pieces = count_shards(path.name)
+    notes = (f"this is one of {pieces} pieces of a model; name the folder to read them all",) if pieces > 1 else ()
+    return Choice(None, (path,), False, notes)
 
 
 def choose_files(folder: Path, listed: Mapping[str, int] | None = None) -> Choice:

@@ -6,31 +6,48 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from homolog.checkpoint.address import name_repository, parse_address
 from homolog.checkpoint.base import Checkpoint, Meter
 from homolog.checkpoint.extent import Extent
-from homolog.checkpoint.folder import Choice, choose_files, read_config, refuse_adapter
+from homolog.checkpoint.folder import Choice, choose_file, choose_files, read_config
 from homolog.checkpoint.formats import read_contents
 from homolog.checkpoint.gguf.facts import check_pieces, read_facts, read_tokens
 from homolog.checkpoint.gguf.undo import undo_conversion
+from homolog.checkpoint.place import FolderPlace, Place
+from homolog.checkpoint.quant.detect import decode_quantised
 from homolog.checkpoint.ranged import Contents, RangedCheckpoint
-from homolog.checkpoint.shards import check_inside, count_shards, join_shards, read_index
-from homolog.checkpoint.source import FilePool, FileSource
-from homolog.errors import CheckpointNotFound, IncompleteCheckpoint
+from homolog.checkpoint.session import Session
+from homolog.checkpoint.shards import check_inside, join_shards, read_index
+from homolog.errors import CheckpointNotFound
 
 __all__ = ["open_checkpoint"]
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Open a weight file (safetensors, GGUF or torch, told by its content) or a model's folder; only headers are read.
+def open_checkpoint(path: str | os.PathLike[str], session: Session | None = None) -> Checkpoint:
+    """Open a weight file (safetensors, GGUF or torch, told by its content), a model's folder, or an address; only headers are read.
+
+    An address is a repository of a hub (``org/name[@revision]``, ``modelscope://…``), ``http(s)://``, ``s3://`` or ``gs://``. A path that
+    exists here always wins over a repository of that name. ``session`` is what remote models of one run share: budget, cache, pace.
 
     Raises a ``CheckpointError`` of the kind that fits where the path, or what lies there, cannot be read as one model.
     """
+    address = parse_address(path)
+    if address is not None:
+        from homolog.checkpoint.remote import find_remote  # noqa: PLC0415 - local files do not wait for the network's libraries
+
+        return _open_choice(*find_remote(address, session or Session()))
     given = Path(path)
-    pool, meter = FilePool(), Meter()
+    meter = Meter()
+    repository = name_repository(path)
+    said = (
+        (f"the path {repository} of this machine was read, not a hub's repository of that name",) if repository else ()
+    )
+    place = FolderPlace(given, given if _is_folder(given) else given.parent, meter, notes=said)
     try:
-        return _open_folder(given, pool, meter) if _is_folder(given) else _open_file(given, pool, meter)
+        choice = _choose_folder(given) if place.home == given else choose_file(given)
+        return _open_choice(place, choice)
     except BaseException:
-        pool.close()
+        place.pool.close()
         raise
 
 
@@ -43,36 +60,26 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir()
 
 
-def _open_file(path: Path, pool: FilePool, meter: Meter) -> Checkpoint:
-    folder = path.parent
-    if path.name.endswith(".index.json"):
-        choice = Choice(path, (), False, ())
-    else:
-        refuse_adapter(folder, [path.name])
-        pieces = count_shards(path.name)
-        notes = (f"this is one of {pieces} pieces of a model; name the folder to read them all",) if pieces > 1 else ()
-        choice = Choice(None, (path,), False, notes)
-    return _open_choice(path, folder, choice, pool, meter)
-
-
-def _open_folder(path: Path, pool: FilePool, meter: Meter) -> Checkpoint:
+def _choose_folder(path: Path) -> Choice:
     choice = choose_files(path)
     for file in (*choice.files, *((choice.index,) if choice.index else ())):
         check_inside(path, file)
-    return _open_choice(path, path, choice, pool, meter)
+    return choice
 
 
-def _open_choice(path: Path, folder: Path, choice: Choice, pool: FilePool, meter: Meter) -> Checkpoint:
+def _open_choice(place: Place, choice: Choice) -> Checkpoint:
+    path, folder, pool, meter = place.path, place.folder, place.pool, place.meter
     files, weight_map = choice.files, None
     if choice.index is not None:
-        weight_map = read_index(FileSource(choice.index, pool, meter))
-        files = tuple(folder / name for name in sorted(set(weight_map.values())))
-        _check_shards(folder, files, choice.index)
+        weight_map = read_index(place.source(choice.index))
+        files = tuple(place.home / name for name in sorted(set(weight_map.values())))
+        place.check_shards(files, choice.index)
+    place.expect(files)
     pieces: list[Contents] = []
-    notes = list(choice.notes)
+    notes = [*place.notes, *choice.notes]
 
     def read_shard(file: Path) -> Mapping[str, Extent]:
-        contents = read_contents(FileSource(file, pool, meter))
+        contents = read_contents(place.source(file))
         pieces.append(contents)
         notes.extend(note for note in contents.notes if note not in notes)
         return contents.extents
@@ -84,7 +91,9 @@ def _open_choice(path: Path, folder: Path, choice: Choice, pool: FilePool, meter
     contents = Contents(pieces[0].format, extents, (*notes, *said), pieces[0].metadata)
     if formats != {"gguf"}:
         config = read_config(folder, pool, required=choice.hub)
-        return RangedCheckpoint(path, contents, files=files, folder=folder, config=config, pool=pool, meter=meter)
+        return decode_quantised(
+            RangedCheckpoint(path, contents, files=files, folder=folder, config=config, pool=pool, meter=meter)
+        )
     metadata = contents.metadata
     check_pieces(files, [piece.metadata for piece in pieces], len(extents))
     facts, tokens = read_facts(metadata), read_tokens(metadata)
@@ -92,12 +101,3 @@ def _open_choice(path: Path, folder: Path, choice: Choice, pool: FilePool, meter
         path, contents, files=files, folder=folder, config=facts, pool=pool, meter=meter, tokenizer=tokens
     )
     return undo_conversion(inner, metadata)
-
-
-def _check_shards(folder: Path, files: tuple[Path, ...], index: Path) -> None:
-    for file in files:
-        if not os.path.lexists(file):
-            raise IncompleteCheckpoint(
-                index, at="weight_map", found=f"no file {file.name} in the folder", expected="every shard there"
-            )
-        check_inside(folder, file)
