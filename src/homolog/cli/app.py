@@ -12,6 +12,7 @@ from homolog.cli.bank import bank
 from homolog.cli.compare import compare
 from homolog.cli.demo import demo
 from homolog.cli.inspect import inspect
+from homolog.cli.lab import lab
 from homolog.version import __version__
 
 __all__ = ["app", "run"]
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(inspect)
 app.command()(compare)
 app.command()(arena)
+app.add_typer(lab, name="lab")
 app.command()(demo)
 app.add_typer(bank, name="bank")
 

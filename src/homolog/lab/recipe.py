@@ -11,7 +11,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 from homolog.errors import UsageError
 from homolog.lab.shape import Shape
 
-__all__ = ["RECIPES", "Recipe", "Schedule", "load_recipe"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "Schedule",
+    "find_recipe",
+    "list_recipes",
+    "load_recipe",
+    "read_comment",
+    "sort_by_need",
+]
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -81,6 +90,56 @@ class Recipe:
     """How many models a class of micro-trainings has, of the seeds ``seed``, ``seed + 1`` …"""
     shape: Shape = field(default_factory=Shape)
     operations: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The models that must be finished before: the parent, those merged in and the base of the merge, the teacher."""
+        merges = [step for step in self.operations if step.get("kind") == "merge"]
+        merged = [name for step in merges for name in [step.get("base"), *_strings(step.get("models"))]]
+        return tuple(dict.fromkeys(name for name in (self.parent, *merged, self.train.teacher) if name))
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: one of the package by its name, or any by its path, which ends in ``.toml``.
+
+    Raises ``UsageError`` if there is none.
+    """
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    if not path.is_file():
+        raise UsageError(f"{name}: no such recipe; `homolog lab recipes` lists them, a path to one ends in .toml")
+    return path
+
+
+def read_comment(path: Path) -> str:
+    """What the comment at the head of a recipe says."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+
+
+def sort_by_need(recipes: list[Recipe]) -> list[Recipe]:
+    """The recipes in their order, except that each comes after those that it needs."""
+    waiting, done = {recipe.name: recipe for recipe in recipes}, dict[str, Recipe]()
+
+    def visit(recipe: Recipe, on_the_way: tuple[str, ...]) -> None:
+        if recipe.name in on_the_way:
+            raise UsageError(f"{' → '.join([*on_the_way, recipe.name])}: recipes that need each other")
+        for name in recipe.needs:
+            if name in waiting and name not in done:
+                visit(waiting[name], (*on_the_way, recipe.name))
+        done.setdefault(recipe.name, recipe)
+
+    for recipe in recipes:
+        visit(recipe, ())
+    return list(done.values())
+
+
+def _strings(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 from homolog.errors import UsageError
@@ -14,16 +15,11 @@ from homolog.lab.operations import apply_operation
 from homolog.lab.recipe import RECIPES, Recipe, Schedule, load_recipe
 from homolog.lab.shape import Shape, Weights, initialise
 from homolog.lab.store import load_model, load_truth, round_weights, save_model
-from homolog.lab.train import measure_loss, train
+from homolog.lab.train import SAVE_EVERY, measure_loss, train
 
-__all__ = ["build_model", "list_recipes", "make_model"]
+__all__ = ["build_model", "make_model"]
 
 Report = Callable[[str], None]
-
-
-def list_recipes() -> list[str]:
-    """Names of the recipes in the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def build_model(name: str, *, out: Path, cache: Path, report: Report = lambda text: None) -> dict[str, Any]:
@@ -31,10 +27,22 @@ def build_model(name: str, *, out: Path, cache: Path, report: Report = lambda te
     return make_model(load_recipe(RECIPES / f"{name}.toml"), out=out, cache=cache, report=report)
 
 
-def make_model(recipe: Recipe, *, out: Path, cache: Path, report: Report = lambda text: None) -> dict[str, Any]:
+def make_model(
+    recipe: Recipe,
+    *,
+    out: Path,
+    cache: Path,
+    corpus: Corpus | None = None,
+    save_every: int = SAVE_EVERY,
+    threads: int = 1,
+    report: Report = lambda text: None,
+) -> dict[str, Any]:
     """Make one model below ``out``, or take it as it is if it is finished, and return its truth record.
 
-    Raises ``UsageError`` where the recipe is off or its parent or teacher is not built; what was finished earlier stays untouched.
+    It reads the lab's own text unless another ``corpus`` is given; every ``save_every`` steps its state is kept.
+
+    Raises ``UsageError`` where the recipe is off, a model that it needs is not built, or something cannot be written, as on a full disk;
+    what was finished earlier stays untouched, and the next call goes on from the last state that was kept.
     """
     name = recipe.name
     if (out / name / "truth.json").exists():
@@ -48,18 +56,22 @@ def make_model(recipe: Recipe, *, out: Path, cache: Path, report: Report = lambd
         facts.append({**step, "facts": outcome.facts or {}})
     frozen = _choose_frozen(recipe.train, weights, fresh)
     _check_context(recipe, shape)
-    corpus = load_corpus(cache, vocabulary=shape.vocab)
+    corpus = _open_corpus(cache, shape.vocab)
     before = merge_adapters({n: w.copy() for n, w in weights.items()})
-    trained, curve = train(
-        shape,
-        weights,
-        recipe.train,
-        corpus,
-        frozen=frozen,
-        teacher=load_model(out / recipe.train.teacher) if recipe.train.teacher else None,
-        work=cache / "runs" / name,
-        progress=lambda step, loss: report(f"{name}: step {step} of {recipe.train.steps}, loss {loss:.3f}"),
-    )
+    work = cache / "runs" / name
+    try:
+        trained, curve = train(
+            shape,
+            weights,
+            recipe.train,
+            corpus,
+            frozen=frozen,
+            teacher=load_model(out / recipe.train.teacher) if recipe.train.teacher else None,
+            work=work,
+            progress=lambda step, loss: report(f"{name}: step {step} of {recipe.train.steps}, loss {loss:.3f}"),
+        )
+    except OSError as error:
+        raise UsageError(f"{work}: not written: {error.strerror or error}; the next call goes on from there") from error
     trained = round_weights(merge_adapters(trained))
     truth = _record(recipe, shape=shape, corpus=corpus, lineage=lineage, facts=facts, curve=curve, weights=trained)
     truth["moved"] = {
@@ -82,12 +94,25 @@ def _start(recipe: Recipe, out: Path) -> tuple[Shape, Weights, dict[str, Any]]:
     if parent["name"] != recipe.parent:
         raise UsageError(f"{out / recipe.parent}: holds {parent['name']!r}, not {recipe.parent!r}")
     shape, weights = load_model(out / recipe.parent)
-    ancestors = _join_ancestors([recipe.parent, *parent["ancestors"]], _list_merged(recipe), out)
+    merged = [name for name in recipe.needs if name not in (recipe.parent, recipe.train.teacher)]
+    ancestors = _join_ancestors([recipe.parent, *parent["ancestors"]], merged, out)
     return (
         shape,
         weights,
         {"parent": recipe.parent, "ancestors": ancestors, "seed": parent["seed"], "std": parent["std"]},
     )
+
+
+def _open_corpus(cache: Path, vocabulary: int) -> Corpus:
+    try:
+        return load_corpus(cache, vocabulary=vocabulary)
+    except CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+        raise UsageError(
+            f"{' '.join(error.cmd)}: {said[-1] if said else error}; the corpus comes from Debian packages"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{cache}: the corpus cannot be made: {error}") from error
 
 
 def _choose_frozen(plan: Schedule, weights: Weights, fresh: frozenset[str]) -> frozenset[str]:
@@ -100,12 +125,6 @@ def _choose_frozen(plan: Schedule, weights: Weights, fresh: frozenset[str]) -> f
 def _check_context(recipe: Recipe, shape: Shape) -> None:
     if shape.family == "gpt2" and recipe.train.context > shape.positions:
         raise UsageError(f"{recipe.name}: context {recipe.train.context} of a model with {shape.positions} positions")
-
-
-def _list_merged(recipe: Recipe) -> list[str]:
-    """The models that the recipe's merges name."""
-    steps = [step for step in recipe.operations if step.get("kind") == "merge"]
-    return [name for step in steps for name in [*step.get("models", []), *([step["base"]] if step.get("base") else [])]]
 
 
 def _join_ancestors(own: list[str], merged: list[str], out: Path) -> list[str]:

@@ -16,8 +16,8 @@ __all__ = ["add_norms"]
 def add_norms(shape: Shape, weights: Weights, *, gain: float = 0.0) -> Outcome:
     """What attention and FFN write is normalised before it is added: llama or qwen2 becomes pangu, with Pangu Ultra's sandwich norms.
 
-    The gain of the new norms starts at ``gain``, or for 0 at Pangu Ultra's depth scale 1 / √(2 · layers) (arXiv 2504.07866, section 3.2).
-    Biases that the parent has not are zero. The norm before the FFN is the parent's, under its new name.
+    The gain of the new norms starts at ``gain``, or for 0 at 1 / √(2 · layers): the deeper the model, the smaller, as Pangu Ultra's does
+    (arXiv 2504.07866). Biases that the parent has not are zero. The norm before the FFN is the parent's, under its new name.
     """
     target = replace(shape, family="pangu")
     start = gain or (2 * shape.layers) ** -0.5

@@ -28,7 +28,8 @@ def extend_vocabulary(shape: Shape, weights: Weights, *, tokens: int, seed: int)
         rows = weights[name]
         new = rows.mean(0) + 0.5 * rows.std(0) * rng.standard_normal((tokens, shape.width))
         changed[name] = np.concatenate([rows, new.astype(np.float32)])
-    return Outcome(replace(shape, vocab=shape.vocab + tokens), changed, facts={"new_tokens": tokens})
+    longer = replace(shape, vocab=shape.vocab + tokens)
+    return Outcome(longer, changed, frozenset(table_names(weights)), {"new_tokens": tokens})
 
 
 @register(EVERY)

@@ -33,7 +33,8 @@ def widen_ffn(
             silent = name == ffn.writes or len(size) == 1
             wide = np.zeros(size) if silent else rng.normal(0.0, std, size)
             changed[name] = _insert(wide.astype(np.float32), weights[name], old, axis)
-    return Outcome(replace(shape, ffn=total), changed, facts={"new_units": new.tolist()})
+    fresh = frozenset(name for ffn in list_ffns(weights) for name in ffn.axes)
+    return Outcome(replace(shape, ffn=total), changed, fresh, {"new_units": new.tolist()})
 
 
 @register(DENSE)
@@ -86,7 +87,8 @@ def widen_residual(shape: Shape, weights: Weights, *, channels: int, seed: int, 
         else:
             wide, tensor = np.zeros(size) if written(name) else rng.normal(0.0, std, size), weights[name]
         changed[name] = _insert(wide.astype(np.float32), tensor, old, axis)
-    return Outcome(replace(shape, width=total, head_size=shape.head_dim), changed, facts={"new_channels": new.tolist()})
+    wider = replace(shape, width=total, head_size=shape.head_dim)
+    return Outcome(wider, changed, frozenset(residual_axes(weights)), {"new_channels": new.tolist()})
 
 
 def _insert(
