@@ -12,6 +12,7 @@ from collections.abc import Callable
 from random import Random
 
 from tests.checkpoint.writers import call, name, number, pack_safetensors, several, text, write_zip
+from tests.fuzz.graphs import mutate_npz, mutate_onnx
 
 Mutate = Callable[[bytes, Random], bytes]
 
@@ -231,9 +232,134 @@ def mutate_legacy(data: bytes, random: Random) -> bytes:
     return b"".join(parts)
 
 
+_GGUF_WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_GGUF_NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    9,
+    12,
+    13,
+    16,
+    31,
+    32,
+    33,
+    64,
+    255,
+    1 << 20,
+    1 << 31,
+    1 << 32,
+    1 << 60,
+    (1 << 64) - 1,
+)
+_GGUF_TEXTS = (
+    *(
+        b"",
+        b"\xff\xfe",
+        b"general.architecture",
+        b"llama",
+        b"gemma",
+        b"qwen2",
+        b"general.alignment",
+        b"split.no",
+        b"split.count",
+    ),
+    *(
+        b"llama.attention.head_count",
+        b"llama.attention.head_count_kv",
+        b"tokenizer.ggml.tokens",
+        b"tokenizer.ggml.merges",
+    ),
+    *(
+        b"tokenizer.ggml.token_type",
+        b"blk.0.attn_q.weight",
+        b"blk.0.attn_k.bias",
+        b"blk.1.attn_norm.weight",
+        b"x" * 1001,
+    ),
+    *(b"blk.99999999999.attn_q.weight", b"<0xC0>", b"[PAD1]", b"a b", "\u2581a".encode()),
+)
+
+
+class _GgufFields:
+    """Where the numbers and strings of a GGUF header lie, as far as the header can be followed."""
+
+    def __init__(self, data: bytes) -> None:
+        self.numbers: list[tuple[int, int]] = [(4, 4)]
+        self.texts: list[tuple[int, int]] = []
+        """From the start of the length to the end of the string."""
+        self._data, self._place = data, 8
+        try:
+            tensors, keys = self._number(8), self._number(8)
+            for _ in range(min(keys, 100)):
+                self._text()
+                self._value(self._number(4), 0)
+            for _ in range(min(tensors, 100)):
+                self._text()
+                for _ in range(min(self._number(4), 8)):
+                    self._number(8)
+                self._number(4)
+                self._number(8)
+        except EOFError:
+            pass
+
+    def _number(self, width: int) -> int:
+        place = self._place
+        self._place += width
+        if self._place > len(self._data):
+            raise EOFError
+        self.numbers.append((place, width))
+        return int.from_bytes(self._data[place : self._place], "little")
+
+    def _text(self) -> None:
+        start = self._place
+        self._place += self._number(8)
+        if self._place > len(self._data):
+            raise EOFError
+        self.texts.append((start, self._place))
+
+    def _value(self, kind: int, depth: int) -> None:
+        if kind == 8:
+            self._text()
+        elif kind == 9 and depth < 8:
+            inner = self._number(4)
+            for _ in range(min(self._number(8), 100)):
+                self._value(inner, depth + 1)
+        else:
+            self._number(_GGUF_WIDTHS.get(kind, 1 << 62))
+
+
+def mutate_gguf(data: bytes, random: Random) -> bytes:
+    """Overwrite numbers of the header, replace strings, repeat or drop what lies between two of them."""
+    if random.random() < 0.15:
+        return mutate_bytes(data, random)
+    fields = _GgufFields(data)
+    if random.random() < 0.3 and fields.texts:
+        start, stop = random.choice(fields.texts)
+        text = random.choice(_GGUF_TEXTS)
+        return data[:start] + struct.pack("<Q", len(text)) + text + data[stop:]
+    if random.random() < 0.2 and len(fields.texts) > 1:
+        first, second = sorted(random.sample(fields.texts, 2))
+        part = data[first[0] : second[0]]
+        return data[: first[0]] + part * random.choice((0, 2)) + data[second[0] :]
+    place, width = random.choice(fields.numbers)
+    present = int.from_bytes(data[place : place + width], "little")
+    telling = random.choice((*_GGUF_NUMBERS, present + 1, present - 1, present * 2, len(data))) & (
+        (1 << (8 * width)) - 1
+    )
+    return data[:place] + telling.to_bytes(width, "little") + data[place + width :]
+
+
 MUTATORS: dict[str, Mutate] = {
     "safetensors": mutate_safetensors,
     "torch_zip": mutate_zip,
     "torch_legacy": mutate_legacy,
     "unpickler": mutate_pickle,
+    "onnx": mutate_onnx,
+    "npz": mutate_npz,
+    "gguf": mutate_gguf,
 }

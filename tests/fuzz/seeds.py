@@ -6,6 +6,7 @@ import struct
 from itertools import islice
 
 import numpy as np
+from tests.checkpoint.gguf_writer import Stored, encode_gguf, plain
 from tests.checkpoint.writers import (
     NUMPY_KINDS,
     AnyArray,
@@ -28,6 +29,7 @@ from tests.checkpoint.writers import (
     text,
     write_zip,
 )
+from tests.fuzz.graphs import npz_seeds, onnx_seeds
 
 
 def make_seeds() -> dict[str, list[bytes]]:
@@ -38,6 +40,9 @@ def make_seeds() -> dict[str, list[bytes]]:
         "torch_zip": _zips(pickles),
         "torch_legacy": _legacies(pickles),
         "unpickler": pickles,
+        "onnx": onnx_seeds(),
+        "npz": npz_seeds(),
+        "gguf": _ggufs(),
     }
 
 
@@ -130,6 +135,45 @@ def _pickles() -> list[bytes]:
     return [
         finish(body, protocol)
         for body, protocol in zip(bodies, [2, 2, 2, 2, 4, 4, 2, 2, 4, 2, 2, 2, 2, 5], strict=True)
+    ]
+
+
+def _ggufs() -> list[bytes]:
+    model = {
+        "general.architecture": "llama",
+        "llama.attention.head_count": 2,
+        "llama.attention.head_count_kv": np.array([1, 1], dtype=np.uint32),
+        "llama.block_count": 2,
+        "llama.rope.freq_base": 1e4,
+    }
+    tokens = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": ["<s>", "Ġa", "b", "[PAD3]"],
+        "tokenizer.ggml.token_type": np.array([3, 1, 1, 5], dtype=np.int32),
+        "tokenizer.ggml.merges": ["Ġ a"],
+    }
+    kinds = {"general.alignment": 64, "a": True, "b": [[1, 2], [3]], "c": 2.5, "d": [True, False], "e": -1, "f": ["x"]}
+    queries = plain("blk.0.attn_q.weight", np.arange(24, dtype=np.float32).reshape(8, 3))
+    keys = plain("blk.1.attn_k.bias", np.ones(4, dtype=np.float16), "F16")
+    norm = plain("blk.0.attn_norm.weight", np.zeros(3, dtype=np.uint16), "BF16")
+    eighths = Stored("w", (2, 64), "Q8_0", bytes(range(136)))
+    vector = Stored("v", (256,), "Q6_K", bytes(210))
+    cube = Stored("x", (2, 1, 32), "MXFP4", bytes(range(34)))
+    plain_model = encode_gguf(model, [queries, keys, norm])
+    return [
+        plain_model,
+        encode_gguf({**model, **tokens}, [queries]),
+        encode_gguf({"general.architecture": "gemma"}, [norm, eighths]),
+        encode_gguf({"tokenizer.ggml.model": "bert", "tokenizer.ggml.tokens": ["a", "\u2581b"]}, []),
+        encode_gguf(kinds, [eighths, vector], alignment=64),
+        encode_gguf({"split.no": 0, "split.count": 2, "split.tensors.count": 1}, [cube], version=2),
+        encode_gguf({}, [plain("s", np.array(1, dtype=np.int8), "I8"), Stored("e", (0, 32), "IQ1_S", b"")]),
+        *(encode_gguf({}, [Stored("k", (256,), kind, bytes(300))]) for kind in ("Q8_K", "IQ2_XXS", "TQ1_0", 77)),
+        encode_gguf({}, [eighths, vector], offsets=[0, 96]),
+        encode_gguf({}, [eighths], counts=(1 << 60, 0)),
+        encode_gguf({}, [], version=3 << 24),
+        plain_model[:100],
+        plain_model[:-40],
     ]
 
 

@@ -9,19 +9,26 @@ from pathlib import Path
 import numpy as np
 from tests.checkpoint.writers import encode_safetensors
 
-from homolog.checkpoint.base import Meter
+from homolog.checkpoint.base import Checkpoint, Meter
 from homolog.checkpoint.extent import Extent
 from homolog.checkpoint.formats import read_contents
+from homolog.checkpoint.gguf.facts import check_pieces, read_facts, read_tokens
+from homolog.checkpoint.gguf.header import read_gguf
+from homolog.checkpoint.gguf.undo import undo_conversion
 from homolog.checkpoint.jsontext import parse_small_json
+from homolog.checkpoint.npz import read_npz
+from homolog.checkpoint.onnx.read import read_onnx
 from homolog.checkpoint.ranged import Contents, RangedCheckpoint
 from homolog.checkpoint.safetensors import read_safetensors
 from homolog.checkpoint.shards import join_shards, read_index
 from homolog.checkpoint.source import FilePool
+from homolog.checkpoint.torchbin.archive import Archive
 from homolog.checkpoint.torchbin.feed import Feed
 from homolog.checkpoint.torchbin.layouts import read_torch_legacy, read_torch_zip
 from homolog.checkpoint.torchbin.machine import run_pickle
 from homolog.checkpoint.torchbin.state import PlacedStorage, flatten_state, place_tensor
-from homolog.errors import CheckpointError, MalformedCheckpoint, UnsupportedFormat
+from homolog.errors import CheckpointError, IncompleteCheckpoint, MalformedCheckpoint, UnsupportedFormat
+from homolog.sketch.token_table import read_token_table
 
 _LARGEST_READ = 1 << 16
 
@@ -47,9 +54,13 @@ class BytesSource:
 
 def read_some(contents: Contents) -> None:
     """Read the first and last row and a few more of every small tensor; nothing may fail but what cannot be read at all."""
-    checkpoint = RangedCheckpoint(
-        Path("fuzzed"), contents, files=(), folder=None, config={}, pool=FilePool(), meter=Meter()
+    read_rows_of(
+        RangedCheckpoint(Path("fuzzed"), contents, files=(), folder=None, config={}, pool=FilePool(), meter=Meter())
     )
+
+
+def read_rows_of(checkpoint: Checkpoint) -> None:
+    """As `read_some`, of an opened checkpoint."""
     for name, info in list(checkpoint.tensors.items())[:16]:
         rows = info.shape[0] if info.shape else 1
         if not rows or info.size // rows > _LARGEST_READ:
@@ -120,6 +131,40 @@ def _unpickler(data: bytes) -> None:
     read_some(Contents("torch-zip", extents, tuple(notes)))
 
 
+def _gguf(data: bytes) -> None:
+    """A file, with all that is made of its metadata: facts, tokens, and the undoing of the conversion."""
+    extents, metadata = read_gguf(BytesSource(data))
+    contents = Contents("gguf", extents, metadata=metadata)
+    tokens = read_tokens(metadata)
+    if tokens is not None:
+        read_token_table(tokens)
+    facts = read_facts(metadata)
+    inner = RangedCheckpoint(
+        Path("fuzzed"), contents, files=(), folder=None, config=facts, pool=FilePool(), meter=Meter(), tokenizer=tokens
+    )
+    read_rows_of(undo_conversion(inner, metadata))
+    if "split.no" in metadata:
+        check_pieces([Path("one"), Path("two")], [metadata, {"split.no": 1, "split.count": 2}], len(extents))
+
+
+def _onnx(data: bytes) -> None:
+    """A model; a file of 64 bytes lies beside it."""
+
+    def open_beside(name: str) -> BytesSource:
+        if name != "beside":
+            raise IncompleteCheckpoint("fuzzed", at="external data", found="no such file", expected="one")
+        return BytesSource(bytes(range(64)), name)
+
+    weights = read_onnx(BytesSource(data), open_beside)
+    read_some(Contents("onnx", weights.extents, weights.notes))
+
+
+def _npz(data: bytes) -> None:
+    source = BytesSource(data)
+    extents, notes = read_npz(source, Archive(source))
+    read_some(Contents("npz", extents, tuple(notes)))
+
+
 def read_any_format(data: bytes) -> None:
     """A file whose format its first bytes tell."""
     read_some(read_contents(BytesSource(data)))
@@ -132,4 +177,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "torch_zip": expect_typed_errors(_torch_zip),
     "torch_legacy": expect_typed_errors(_torch_legacy),
     "unpickler": expect_typed_errors(_unpickler),
+    "onnx": expect_typed_errors(_onnx),
+    "npz": expect_typed_errors(_npz),
+    "gguf": expect_typed_errors(_gguf),
 }

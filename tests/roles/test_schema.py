@@ -40,7 +40,23 @@ fused = [{ role = "attn.q", space = "query" }, { role = "attn.k", space = "kv" }
 
 def test_the_families_of_the_package_follow_the_schema() -> None:
     families = {family.id: family for family in load_architectures()}
-    assert list(families) == [
+    layouts = [name.removeprefix("gguf_") for name in families if name.startswith("gguf")]
+    assert layouts == [
+        *(
+            "bert",
+            "bert_gated",
+            "fused_gate",
+            "gated_layernorm",
+            "gemma",
+            "latent",
+            "listed_experts",
+            "llama",
+            "normless",
+        ),
+        *("parallel", "plain", "plain_offset", "plain_parallel", "plain_rms", "post_attention", "post_norm"),
+        "wide_norms",
+    ]
+    assert [name for name in families if not name.startswith("gguf")] == [
         *("bert", "gpt2", "llama", "mistral", "qwen2", "qwen2_moe", "qwen3", "roberta", "torch_transformer_encoder"),
     ]
     for family in families.values():

@@ -36,6 +36,11 @@ class TensorInfo:
     """Whether the last two axes are stored in the reverse of the order that the tensor's name promises (GPTQ, AWQ)."""
 
     @property
+    def real(self) -> bool:
+        """Whether it is read as real numbers: stored as such, or decoded to them."""
+        return bool(self.lattice) or self.dtype.startswith(("F", "BF"))
+
+    @property
     def size(self) -> int:
         """How many numbers the tensor holds."""
         count = 1

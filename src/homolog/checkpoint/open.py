@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from homolog.checkpoint.address import name_repository, parse_address
@@ -11,7 +12,7 @@ from homolog.checkpoint.base import Checkpoint, Meter
 from homolog.checkpoint.extent import Extent
 from homolog.checkpoint.folder import Choice, choose_file, choose_files, read_config
 from homolog.checkpoint.formats import read_contents
-from homolog.checkpoint.gguf.facts import check_pieces, read_facts, read_tokens
+from homolog.checkpoint.gguf.facts import check_pieces, describe_blocks, read_facts, read_tokens
 from homolog.checkpoint.gguf.undo import undo_conversion
 from homolog.checkpoint.place import FolderPlace, Place
 from homolog.checkpoint.quant.detect import decode_quantised
@@ -95,6 +96,7 @@ def _open_choice(place: Place, choice: Choice) -> Checkpoint:
             RangedCheckpoint(path, contents, files=files, folder=folder, config=config, pool=pool, meter=meter)
         )
     metadata = contents.metadata
+    contents = replace(contents, notes=(*contents.notes, *describe_blocks(extents)))
     check_pieces(files, [piece.metadata for piece in pieces], len(extents))
     facts, tokens = read_facts(metadata), read_tokens(metadata)
     inner = RangedCheckpoint(

@@ -55,7 +55,7 @@ def find_flaws(checkpoint: Checkpoint, *, whole: bool, passed_over: Mapping[str,
     """
     found: dict[str, list[str]] = {"nan": [], "infinite": [], "zero": [], "constant": []}
     for name, info in checkpoint.tensors.items():
-        if name in (passed_over or {}) or not info.dtype.startswith(("F", "BF")) or info.size == 0:
+        if name in (passed_over or {}) or not info.real or info.size == 0:
             continue
         for kind in _kinds(checkpoint, info, whole=whole):
             found[kind].append(name)

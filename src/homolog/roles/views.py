@@ -52,7 +52,7 @@ def find_views(rule: Rule, info: TensorInfo, layer: int, expert: int, measures: 
         return Problem(
             f"{shorten(info.name)} has shape {_times(info.shape)}, where its role has the axes {_axes(rule)}"
         )
-    if not info.dtype.startswith(("F", "BF")):
+    if not info.real:
         return Problem(f"{shorten(info.name)} is stored as {info.dtype}: quantised and packed weights are not read")
     cuts = _cuts(rule, info, shape, measures)
     if not isinstance(cuts, list):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
 
-from homolog.checkpoint.base import Array, Checkpoint
+from homolog.checkpoint.base import Array, Checkpoint, TensorInfo
 from homolog.roles.read import count_units, read_units, read_units_at, read_vector
 from homolog.roles.role import Anatomy, Role, Space, View
 from homolog.sketch.held import HeldCheckpoint
@@ -110,13 +111,18 @@ def read_token_rows(
             continue
         first = read_units_at(checkpoint, view, Space.VOCAB, ordinary)
         second = read_units_at(checkpoint, view, Space.VOCAB, untrained)
-        dtype = checkpoint.tensors[view.tensor].dtype
-        tables[key] = TokenRows(first, second, _PRECISION.get(dtype, 2.0**-8), _flaw(first))
+        tables[key] = TokenRows(first, second, _precision(checkpoint.tensors[view.tensor]), _flaw(first))
     view = anatomy.views.get(Role("embed.project"))
     if view is not None and set(view.axes) == {Space.RESIDUAL, Space.INPUT}:
         inputs = read_units(checkpoint, view, Space.INPUT, 0, view.shape[view.axes.index(Space.INPUT)])
         tables["project"] = TokenRows(inputs, inputs[:0], 2.0**-24, _flaw(inputs))
     return tables
+
+
+def _precision(info: TensorInfo) -> float:
+    """Relative to a row: a number of b bits that shares its scale with others is off by some 2^-(b-1) of their usual size."""
+    bits = re.search(r"\d", info.lattice)
+    return 2.0 ** (1 - int(bits[0])) if bits else _PRECISION.get(info.dtype, 2.0**-8)
 
 
 def _has_columns(role: Role, view: View) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from homolog.checkpoint.base import TokenTable
+from homolog.checkpoint.extent import Extent
 from homolog.errors import IncompleteCheckpoint, MalformedCheckpoint
 
-__all__ = ["check_pieces", "read_facts", "read_tokens"]
+__all__ = ["check_pieces", "describe_blocks", "read_facts", "read_tokens"]
 
 _SIZES = {
     "block_count": "num_hidden_layers",
@@ -26,7 +28,9 @@ _SIZES = {
     "expert_feed_forward_length": "moe_intermediate_size",
     "rope.freq_base": "rope_theta",
 }
-_GENERAL = {"general.architecture": "architecture", "general.name": "name", "general.file_type": "file_type"}
+_GENERAL = {"general.architecture": "model_type", "general.name": "name", "general.file_type": "file_type"}
+_GATED_QUERIES = frozenset(["qwen3next", "qwen35", "qwen35moe"])
+"""Their queries are stored with a gate each, so that the rows are no heads."""
 
 
 def read_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,6 +45,11 @@ def read_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
             value = value[0].item()
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
             facts[name] = value
+    if f"{architecture}.attention.kv_lora_rank" in metadata:  # latent attention: these sizes are those of the latents
+        facts.pop("num_key_value_heads", None)
+        facts.pop("head_dim", None)
+    if architecture in _GATED_QUERIES:
+        facts.pop("num_attention_heads", None)
     return facts
 
 
@@ -78,6 +87,13 @@ def check_pieces(files: Sequence[Path], pieces: Sequence[Mapping[str, Any]], ten
         raise IncompleteCheckpoint(
             files[0], at="metadata split.tensors.count", found=f"{tensors} tensors", expected=str(stated)[:100]
         )
+
+
+def describe_blocks(extents: Mapping[str, Extent]) -> list[str]:
+    """How the tensors are quantised, in words; nothing if none is."""
+    kinds = Counter(extent.info.dtype for extent in extents.values() if extent.info.lattice)
+    counts = [f"{count} as {kind}" for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))]
+    return [f"quantised tensors: {', '.join(counts)}"] if counts else []
 
 
 def _is_strings(value: object) -> bool:

@@ -102,7 +102,8 @@ def _read_info(cursor: Cursor, source: Source) -> Extent:
         expected = f"a multiple of {dtype.block} for {dtype.name}"
         raise MalformedCheckpoint(path, at=at, found=f"rows of {row}", expected=expected)
     stored = (*shape[:-1], row // dtype.block) if shape else ()
-    info = TensorInfo(name, shape, dtype.name, prod(stored) * dtype.itemsize)
+    lattice = f"{dtype.name}: {dtype.block} numbers in {dtype.itemsize} bytes" if dtype.block > 1 else ""
+    info = TensorInfo(name, shape, dtype.name, prod(stored) * dtype.itemsize, lattice)
     return Extent(info, dtype, source, offset, row_major(stored))
 
 
