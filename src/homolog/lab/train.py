@@ -21,9 +21,11 @@ from homolog.lab.model import run_model
 from homolog.lab.recipe import Schedule
 from homolog.lab.shape import Shape, Weights
 
-__all__ = ["draw_windows", "measure_loss", "rate", "soil_windows", "train"]
+__all__ = ["SAVE_EVERY", "draw_windows", "measure_loss", "rate", "soil_windows", "train"]
 
 SAVE_EVERY = 500
+_MOST_LOGITS = 1 << 27
+"""Held at once where loss is measured."""
 Progress = Callable[[int, float], None]
 Curve = list[tuple[int, float]]
 
@@ -83,6 +85,8 @@ def train(
     frozen: frozenset[str] = frozenset(),
     teacher: tuple[Shape, Weights] | None = None,
     work: Path,
+    save_every: int = SAVE_EVERY,
+    threads: int = 1,
     progress: Progress = lambda step, loss: None,
 ) -> tuple[Weights, Curve]:
     """Train; returns the weights and the loss curve (means over a twentieth of the run).
@@ -91,7 +95,7 @@ def train(
     matrices. Unfinished state lies in ``work`` until the end, and a killed run goes on from there. Raises ``OSError`` where that cannot be
     written; the state before it stays.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=True)
     work.mkdir(parents=True, exist_ok=True)
     tensors = {name: torch.tensor(weights[name], requires_grad=name not in frozen) for name in sorted(weights)}
@@ -132,9 +136,9 @@ def train(
         done = step + 1
         if done in schedule.keep:
             _save_step(work / f"step-{done:06d}.npz", _to_numpy(tensors))
-        if done % SAVE_EVERY == 0 and done < schedule.steps:
+        if done % save_every == 0 and done < schedule.steps:
             _save_state(state, run, tensors, optimiser, losses)
-            progress(done, sum(losses[-100:]) / 100)
+            progress(done, sum(losses[-100:]) / len(losses[-100:]))
     state.unlink(missing_ok=True)
     return _to_numpy(tensors), _smooth(losses)
 
@@ -143,10 +147,11 @@ def measure_loss(shape: Shape, weights: Weights, corpus: Corpus, stream: str, *,
     """Mean loss in nats per token on the first windows of a stream's ``val`` part."""
     tensors = {name: torch.tensor(weight) for name, weight in weights.items()}
     ids = corpus.streams[stream, "val"][: windows * 64 + 1].astype(np.int64)
-    batch = np.stack([ids[start : start + 65] for start in range(0, len(ids) - 64, 64)])
+    drawn = torch.from_numpy(np.stack([ids[start : start + 65] for start in range(0, len(ids) - 64, 64)]))
+    batches = drawn.split(max(1, _MOST_LOGITS // (64 * shape.vocab)))
     with torch.no_grad():
-        drawn = torch.from_numpy(batch)
-        return float(_loss(tensors, shape, drawn, drawn[:, 1:].flatten())[0])
+        losses = [float(_loss(tensors, shape, ids, ids[:, 1:].flatten())[0]) * len(ids) for ids in batches]
+    return sum(losses) / len(drawn)
 
 
 def _loss(
