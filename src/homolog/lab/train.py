@@ -21,7 +21,7 @@ from homolog.lab.model import run_model
 from homolog.lab.recipe import Schedule
 from homolog.lab.shape import Shape, Weights
 
-__all__ = ["SAVE_EVERY", "draw_windows", "measure_loss", "rate", "soil_windows", "train"]
+__all__ = ["draw_windows", "measure_loss", "rate", "soil_windows", "train"]
 
 SAVE_EVERY = 500
 _MOST_LOGITS = 1 << 27
@@ -85,7 +85,7 @@ def train(
     frozen: frozenset[str] = frozenset(),
     teacher: tuple[Shape, Weights] | None = None,
     work: Path,
-    save_every: int = SAVE_EVERY,
+    save_every: int | None = None,
     threads: int = 1,
     progress: Progress = lambda step, loss: None,
 ) -> tuple[Weights, Curve]:
@@ -136,7 +136,7 @@ def train(
         done = step + 1
         if done in schedule.keep:
             _save_step(work / f"step-{done:06d}.npz", _to_numpy(tensors))
-        if done % save_every == 0 and done < schedule.steps:
+        if done % (save_every or SAVE_EVERY) == 0 and done < schedule.steps:
             _save_state(state, run, tensors, optimiser, losses)
             progress(done, sum(losses[-100:]) / len(losses[-100:]))
     state.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from homolog.lab.operations import apply_operation
 from homolog.lab.recipe import RECIPES, Recipe, Schedule, load_recipe
 from homolog.lab.shape import Shape, Weights, initialise
 from homolog.lab.store import load_model, load_truth, round_weights, save_model
-from homolog.lab.train import SAVE_EVERY, measure_loss, train
+from homolog.lab.train import measure_loss, train
 
 __all__ = ["build_model", "make_model"]
 
@@ -33,7 +33,7 @@ def make_model(
     out: Path,
     cache: Path,
     corpus: Corpus | None = None,
-    save_every: int = SAVE_EVERY,
+    save_every: int | None = None,
     threads: int = 1,
     report: Report = lambda text: None,
 ) -> dict[str, Any]:
