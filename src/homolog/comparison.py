@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from homolog.derivation.layers import Inherited, LayerOrigin
@@ -13,6 +14,7 @@ from homolog.probes.bounds import log10_fixed_points, log10_fixed_points_within,
 from homolog.probes.finding import Finding, GroupResult
 from homolog.probes.initialisation import Initialisation
 from homolog.provenance import Provenance, Run
+from homolog.sketch.stored import Stored
 from homolog.verdict import RELATED, Verdict
 
 __all__ = ["Comparison", "ModelRecord"]
@@ -39,6 +41,28 @@ class ModelRecord:
     of_bytes: int
     requests: int
     notes: tuple[str, ...]
+    sketch: Mapping[str, Any] | None = None
+    """What a sketch says of itself, where one stood in for the model."""
+
+    @classmethod
+    def of_sketch(cls, name: str, path: Path, stored: Stored) -> ModelRecord:
+        """The record of a model that was read from the sketch at ``path``."""
+        source, size = stored.source, path.stat().st_size
+        return cls(
+            id=name,
+            format="sketch",
+            architecture=stored.anatomy.architecture,
+            parameters=source.parameters,
+            digest=source.digest,
+            dims=asdict(stored.anatomy.dims),
+            dtypes=dict(source.dtypes),
+            files=({"name": path.name, "bytes": size},),
+            read_bytes=size,
+            of_bytes=size,
+            requests=1,
+            notes=source.notes,
+            sketch=stored.to_json(),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As the document has it."""
@@ -53,6 +77,7 @@ class ModelRecord:
             "files": [dict(file) for file in self.files],
             "read": {"bytes": self.read_bytes, "of": self.of_bytes, "requests": self.requests},
             "notes": list(self.notes),
+            "sketch": self.sketch,
         }
 
 

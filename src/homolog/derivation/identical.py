@@ -8,8 +8,13 @@ from math import prod
 from homolog.checkpoint.base import Checkpoint
 from homolog.roles.read import read_units, read_vector
 from homolog.roles.role import Anatomy, View
+from homolog.sketch.digests import digest_tensors
+from homolog.sketch.opened import SketchFile
 
-__all__ = ["same_numbers"]
+__all__ = ["digests_agree", "same_numbers"]
+
+_LARGEST = 2**30
+"""Bytes of a checkpoint that is read in full without being asked to, where every sampled number is equal to a sketch's."""
 
 _BLOCK = 2**22
 
@@ -27,6 +32,28 @@ def same_numbers(a: Checkpoint, b: Checkpoint, anatomy_a: Anatomy, anatomy_b: An
     return all(_same(a, b, x, y) for x, y in pairs) and all(
         _same_tensor(a, b, name) for name in sorted(anatomy_a.unused.keys() & anatomy_b.unused.keys())
     )
+
+
+def digests_agree(models: tuple[Checkpoint, Checkpoint], anatomies: tuple[Anatomy, Anatomy], *, full: bool) -> bool:
+    """Whether both have the same tensors in the same roles, by digests: where a sketch with a digest of every tensor is at hand.
+
+    What is stored in another layout or precision is not the same tensor. A checkpoint on the other side is read in full if it is not
+    large, or if ``full`` asks for it. ``False`` where that cannot be known.
+    """
+    known = [model.stored.tensors if isinstance(model, SketchFile) else () for model in models]
+    large = any(model.nbytes > _LARGEST for model in models if not isinstance(model, SketchFile))
+    if any(tensors is None for tensors in known) or (large and not full):
+        return False
+    sides = [
+        tensors or digest_tensors(model, anatomy, None, _silent)
+        for tensors, model, anatomy in zip(known, models, anatomies, strict=True)
+    ]
+    first, second = ({(t.roles, t.dtype, t.shape, t.sha256) for t in tensors if t.roles} for tensors in sides)
+    return first == second
+
+
+def _silent(_: str, __: int, ___: int) -> None:
+    """No progress is shown."""
 
 
 def _same(a: Checkpoint, b: Checkpoint, x: View, y: View) -> bool:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from homolog.sketch.vocabulary import Vocabulary
 
-__all__ = ["Anchors", "choose_anchors"]
+__all__ = ["SPARE", "Anchors", "choose_anchors"]
+
+SPARE = "a row beyond the tokenizer's last token"
 
 _MOST_ANCHORS = 512
 _MOST_UNTRAINED = 128
@@ -50,7 +52,7 @@ def choose_anchors(a: Vocabulary | None, b: Vocabulary | None, rows_a: int, rows
     ]
     untrained = [(i, j, a.untrained[t]) for i, j, t in shared if t in a.untrained and t in b.untrained]
     first_free = max(max(a.ids.values(), default=-1), max(b.ids.values(), default=-1)) + 1
-    untrained += [(i, i, "a row beyond the tokenizer's last token") for i in range(first_free, min(rows_a, rows_b))]
+    untrained += [(i, i, SPARE) for i in range(first_free, min(rows_a, rows_b))]
     ordinary, untrained = ordinary[:_MOST_ANCHORS], untrained[:_MOST_UNTRAINED]
     return Anchors(
         tuple(i for i, _ in ordinary),

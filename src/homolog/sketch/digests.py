@@ -1,0 +1,143 @@
+"""A digest of every tensor in one pass over a checkpoint, however large: read, hashed and forgotten block by block.
+
+The pass can be stopped at any moment: the digests that are done lie in a file beside the output, which is replaced whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from homolog.checkpoint.base import Checkpoint, TensorInfo
+from homolog.errors import UsageError
+from homolog.roles.role import Anatomy
+from homolog.sketch.stored import TensorDigest
+from homolog.sketch.stream import Progress
+
+__all__ = ["ResumeFile", "digest_tensors", "fold_digests"]
+
+_FORMAT = "homolog.sketch.partial"
+_BLOCK = 8 * 2**20
+"""Bytes read at once."""
+_WAITING = 4
+"""Blocks that may wait to be hashed."""
+_SECONDS = 2.0
+"""Between two writes of the resume file."""
+
+
+class ResumeFile:
+    """The digests done so far, bound to what they are of: a checkpoint that changed in between starts from the beginning."""
+
+    def __init__(self, path: Path, bound: str) -> None:
+        self.path, self._bound = path, bound
+        self._written = time.monotonic()
+        self.done = self._read()
+
+    def save(self, *, now: bool = False) -> None:
+        """Write what is done, if the last time is long enough ago; the file is replaced in one step."""
+        if not now and time.monotonic() - self._written < _SECONDS:
+            return
+        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        document = {"format": _FORMAT, "bound": self._bound, "tensors": self.done}
+        try:
+            fresh.write_text(json.dumps(document), encoding="utf-8")
+            fresh.replace(self.path)
+        finally:
+            fresh.unlink(missing_ok=True)
+        self._written = time.monotonic()
+
+    def remove(self) -> None:
+        """The pass is complete and its result is written."""
+        self.path.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, str]:
+        if not self.path.exists():
+            return {}
+        try:
+            document = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict) or document.get("format") != _FORMAT:
+            raise UsageError(f"{self.path}: exists and is no unfinished sketch; it stands where one would be kept")
+        done = document.get("tensors")
+        if document.get("bound") != self._bound or not isinstance(done, dict):
+            return {}
+        return {str(name): str(digest) for name, digest in done.items()}
+
+
+def digest_tensors(
+    checkpoint: Checkpoint, anatomy: Anatomy, resume: ResumeFile | None, progress: Progress
+) -> tuple[TensorDigest, ...]:
+    """SHA-256 of the bytes of every tensor, as stored, with the roles that it has.
+
+    One block is read while the one before is hashed; no more than a few are held. Raises CheckpointError where the file cannot be read.
+    """
+    done = resume.done if resume is not None else {}
+    sizes = {name: info.nbytes for name, info in checkpoint.tensors.items()}
+    # as the tensors lie, so that a disk reads forwards
+    behind, total = 0, sum(sizes.values())
+    with ThreadPoolExecutor(1) as hasher:
+        for name, info in checkpoint.tensors.items():
+            progress("hashing tensors", behind >> 20, total >> 20)
+            if name not in done:
+                done[name] = _digest_tensor(checkpoint, info, hasher)
+                if resume is not None:
+                    resume.save()
+            behind += sizes[name]
+    if resume is not None:
+        resume.save(now=True)
+    roles = _list_roles(anatomy)
+    return tuple(
+        TensorDigest(name, info.dtype, info.shape, f"sha256:{done[name]}", roles.get(name, ()))
+        for name, info in checkpoint.tensors.items()
+    )
+
+
+def fold_digests(tensors: tuple[TensorDigest, ...]) -> str:
+    """SHA-256 over names, dtypes, shapes and digests of all tensors, sorted by name."""
+    whole = hashlib.sha256()
+    for tensor in sorted(tensors, key=lambda tensor: tensor.name):
+        line = f"{tensor.name}\0{tensor.dtype}\0{tensor.shape}\0{tensor.sha256}\0"
+        whole.update(line.encode("utf-8", "surrogatepass"))
+    return f"sha256:{whole.hexdigest()}"
+
+
+def _digest_tensor(checkpoint: Checkpoint, info: TensorInfo, hasher: ThreadPoolExecutor) -> str:
+    digest = hashlib.sha256()
+    waiting: deque[Future[None]] = deque()
+    for block in _read_blocks(checkpoint, info):
+        waiting.append(hasher.submit(digest.update, block))
+        if len(waiting) > _WAITING:
+            waiting.popleft().result()
+    for last in waiting:
+        last.result()
+    return digest.hexdigest()
+
+
+def _read_blocks(checkpoint: Checkpoint, info: TensorInfo) -> Iterator[bytes]:
+    rows = info.shape[0] if info.shape else 1
+    if not prod(info.shape):
+        return
+    step = max(1, _BLOCK * rows // max(info.nbytes, 1))
+    for start in range(0, rows, step):
+        yield checkpoint.read_bytes(info.name, start, min(start + step, rows))
+
+
+def _list_roles(anatomy: Anatomy) -> Mapping[str, tuple[str, ...]]:
+    """For each tensor the roles in it, each with the part of the tensor that it is."""
+    roles: dict[str, list[str]] = {}
+    for role, view in anatomy.views.items():
+        roles.setdefault(view.tensor, []).append(f"{role}{_part_of(view)}")
+    return {name: tuple(sorted(listed)) for name, listed in roles.items()}
+
+
+def _part_of(view: Any) -> str:
+    return "" if view.stop is None else f" [axis {view.axis}, {view.start}:{view.stop}]"
