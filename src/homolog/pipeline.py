@@ -6,20 +6,23 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from homolog.align.layers import BlockMap
 from homolog.align.residual import Frame, fit_embedding_frame
+from homolog.checkpoint.address import show_address
 from homolog.checkpoint.base import Checkpoint
 from homolog.checkpoint.open import open_checkpoint
+from homolog.checkpoint.session import Session
 from homolog.comparison import Comparison, ModelRecord
 from homolog.derivation.identical import same_numbers
 from homolog.derivation.layers import LayerOrigin, count_inherited, map_layers
 from homolog.derivation.operations import find_direction, read_operations
-from homolog.errors import UsageError
+from homolog.errors import BudgetExceeded, UsageError
 from homolog.probes.channels import find_shared_table, probe_channel_profiles, probe_columns
 from homolog.probes.clones import find_clones
 from homolog.probes.exhibits import background, gain_cosines, std_curves
@@ -34,8 +37,9 @@ from homolog.provenance import Provenance, Run, Stopwatch
 from homolog.roles.resolve import resolve
 from homolog.roles.role import Anatomy
 from homolog.sketch.anchors import Anchors, choose_anchors
-from homolog.sketch.plan import plan_reading
-from homolog.sketch.stream import Progress, read_sketch
+from homolog.sketch.plan import SMALL, Plans, count_blocks, plan_stages
+from homolog.sketch.reading import Reading
+from homolog.sketch.stream import Progress
 from homolog.sketch.token_table import vocabularies_of
 from homolog.verdict import RELATED, Evidence, decide
 
@@ -54,36 +58,46 @@ def compare(
     *,
     seed: int = 0,
     units: int = 64,
+    deep: bool = False,
     full: bool = False,
+    budget: int | None = None,
+    offline: bool = False,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Say whether the weights of ``b`` and ``a`` support common descent.
 
-    ``a`` (the reference) and ``b`` (the suspect) are folders or weight files. ``seed`` settles everything random, ``units`` is how many
-    units of every FFN are read of large checkpoints, ``full`` reads whole matrices of those too. ``progress`` is called with what is
-    being done, the steps done and the steps in all.
+    ``a`` (the reference) and ``b`` (the suspect) are folders, weight files or addresses (see `open_checkpoint`). ``seed`` settles
+    everything random. Of large checkpoints ``units`` units of every FFN are read, of a few layers first where they come over a network,
+    then of every layer, then more units, until the question is decided; ``deep`` starts with the last of these stages and ``full`` reads
+    whole matrices. ``budget`` is how many bytes may be fetched, ``offline`` allows none. ``progress`` is called with what is being done,
+    the steps done and the steps in all, ``announce`` with what is about to be fetched, in words.
 
     Raises CheckpointError for a checkpoint that cannot be read and UsageError for options out of range.
     """
-    if units < 8 or seed < 0:
-        raise UsageError(f"units is {units} and seed is {seed}; units must be at least 8 and seed at least 0")
+    if units < 8 or seed < 0 or (budget is not None and budget < 0):
+        raise UsageError(
+            f"units is {units}, seed {seed} and budget {budget}; units must be at least 8, the others at least 0"
+        )
     watch = Stopwatch()
-    inputs = (os.fspath(a), os.fspath(b))
-    provenance = Provenance.of(
-        "compare",
-        inputs,
-        {"seed": seed, "units": units, "full": full},
-        {"seed": 0, "units": 64, "full": False},
-    )
-    with open_checkpoint(a) as first, open_checkpoint(b) as second:
+    inputs = (show_address(a), show_address(b))
+    defaults: dict[str, object] = {"seed": 0, "units": 64, "deep": False, "full": False, "budget": None}
+    chosen = {"seed": seed, "units": units, "deep": deep, "full": full, "budget": budget}
+    provenance = Provenance.of("compare", inputs, chosen, defaults)
+    session = Session(budget=budget, offline=offline)
+    with open_checkpoint(a, session) as first, open_checkpoint(b, session) as second:
         models = (first, second)
         anatomies = (resolve(first), resolve(second))
         with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are reported by name, not by warning
-            examined = _examine(models, anatomies, seed=seed, units=units, full=full, progress=progress or _silent)
+            stages = plan_stages(*anatomies, max(model.nbytes for model in models), units=units, deep=deep, full=full)
+            reading = Reading(models, anatomies, stages, session, progress or _silent, announce or _unheard)
+            examined = _examine(reading, seed=seed, full=full)
         records = tuple(
-            _record(name, model, anatomy) for name, model, anatomy in zip(inputs, models, anatomies, strict=True)
+            _record(name, model, anatomy, examined.unread[side])
+            for side, (name, model, anatomy) in enumerate(zip(inputs, models, anatomies, strict=True))
         )
-    return _conclude(examined, records, provenance, watch.read())
+    fetched = {"fetched_bytes": session.budget.spent, "fetched_requests": session.budget.requests}
+    return _conclude(examined, records, provenance, replace(watch.read(), **fetched))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +112,87 @@ class _Examined:
     layers: Mapping[int, int] | None = None
     blocks: BlockMap | None = None
     origins: tuple[LayerOrigin, ...] = ()
+    unread: tuple[str, str] = ("", "")
+    """For A and for B, which layers were not read and why, in words."""
 
 
-def _examine(
-    models: tuple[Checkpoint, Checkpoint],
-    anatomies: tuple[Anatomy, Anatomy],
-    *,
-    seed: int,
-    units: int,
-    full: bool,
-    progress: Progress,
-) -> _Examined:
+def _examine(reading: Reading, *, seed: int, full: bool) -> _Examined:
+    """Stage by stage, until one decides, or the budget ends; what was decided before that counts."""
+    models, anatomies = reading.models, reading.anatomies
     for name, anatomy in zip("AB", anatomies, strict=True):
         if anatomy.reason:
             return _Examined(unresolved=f"the architecture of {name} is not recognised: {anatomy.reason}")
         if anatomy.missing:
             return _Examined(unresolved=f"{name} lacks {', '.join(anatomy.missing[:3])}")
-    known = vocabularies_of(*models)
-    anchors = choose_anchors(*known, anatomies[0].dims.vocab, anatomies[1].dims.vocab)
-    plans = plan_reading(*anatomies, max(model.nbytes for model in models), units, full)
-    a = read_sketch(models[0], anatomies[0], plans[0], anchors.ordinary_a, anchors.untrained_a, progress)
-    b = read_sketch(models[1], anatomies[1], plans[1], anchors.ordinary_b, anchors.untrained_b, progress)
-    return _examine_pair(Pair(a, b, seed), anchors, lambda pair: _identical(models, anatomies, pair, full=full))
+    reading.bring_tokenizers()
+    anchors = choose_anchors(*vocabularies_of(*models), anatomies[0].dims.vocab, anatomies[1].dims.vocab)
+    count = partial(_count_stages, stages=len(reading.stages), tests=_largest_tests(anatomies, reading.stages[-1]))
+    examined: _Examined | None = None
+    for plans in reading.ordered():
+        try:
+            a, b = reading.read(plans, anchors)
+        except BudgetExceeded as stopped:
+            return _end_of_budget(examined, stopped)
+        pair = Pair(a, b, seed)
+        identical = partial(_identical, models, anatomies, full=full)
+        examined = replace(_examine_pair(pair, anchors, identical, count), unread=reading.describe_unread((a, b)))
+        if _is_decided(examined):
+            return examined
+    assert examined is not None
+    if reading.thinned:
+        return _end_of_budget(examined, None)
+    return examined
 
 
-def _examine_pair(pair: Pair, anchors: Anchors, identical: Callable[[Pair], bool]) -> _Examined:
-    """All probes of one pair of sketches; ``identical`` is asked only where the indices agree."""
+def _is_decided(examined: _Examined) -> bool:
+    """Whether more reading could change the answer.
+
+    Few layers suffice for descent where each of them is found in its own place; everything else asks for all of them. All layers are
+    answered by more units only where the headline is neither here nor there.
+    """
+    pair = examined.pair
+    assert pair is not None
+    evidence = Evidence(
+        examined.findings, examined.initialisation, count_inherited(examined.origins), examined.identical
+    )
+    verdict = decide(evidence).verdict
+    if pair.b.layers_read is not None:
+        in_place = all(origin.a == origin.b for origin in examined.origins)
+        return verdict == "identical" or (verdict == "related" and bool(examined.origins) and in_place)
+    headline = evidence.headline()
+    return verdict != "inconclusive" or headline is None or examined.initialisation.verdict == "undecided"
+
+
+def _end_of_budget(examined: _Examined | None, stopped: BudgetExceeded | None) -> _Examined:
+    """What was found keeps its verdict; that nothing was found says nothing where not all was read."""
+    why = f" ({stopped.found}, {stopped.expected})" if stopped is not None else ""
+    if examined is None:
+        return _Examined(unresolved=f"the budget allows no test at all{why}")
+    evidence = Evidence(
+        examined.findings, examined.initialisation, count_inherited(examined.origins), examined.identical
+    )
+    if decide(evidence).found:
+        return examined
+    reason = f"the budget ended before every layer could be read{why}, and what was read shows no relation"
+    return replace(examined, unresolved=reason)
+
+
+def _largest_tests(anatomies: tuple[Anatomy, Anatomy], plans: Plans) -> dict[str, int]:
+    """How many tests the probes plan in the last stage, where that depends on how much is read."""
+    blocks = count_blocks(anatomies[0], plans[0]) * count_blocks(anatomies[1], plans[1])
+    routers = sum(role.kind == "ffn.router" and role.part == "weight" for role in anatomies[1].views)
+    return {"ffn.rows": blocks, "ffn.rows.aligned": blocks, "ffn.profiles": blocks, "experts.rows": routers}
+
+
+def _count_stages(finding: Finding, *, stages: int, tests: Mapping[str, int]) -> Finding:
+    """A headline is valid however many stages it takes to reach it only if the tests of all of them are counted."""
+    return replace(finding, tests=stages * max(finding.tests, tests.get(finding.probe, 0)))
+
+
+def _examine_pair(
+    pair: Pair, anchors: Anchors, identical: Callable[[Pair], bool], count: Callable[[Finding], Finding]
+) -> _Examined:
+    """All probes of one pair of sketches; ``identical`` is asked only where the indices agree, ``count`` counts the planned tests."""
     clones = (find_clones(pair.a.units), find_clones(pair.b.units))
     shared_table = find_shared_table(pair)
     rows = probe_rows(pair, clones)
@@ -133,7 +202,7 @@ def _examine_pair(pair: Pair, anchors: Anchors, identical: Callable[[Pair], bool
     aligned = probe_aligned_rows(turned or pair, clones, frame, no_frame)
     mapped = next((result for result in (rows, aligned, profiles) if result.blocks is not None), rows)
     layers = mapped.layers(pair)
-    findings = (
+    tests = (
         rows.finding,
         aligned.finding,
         profiles.finding,
@@ -143,6 +212,7 @@ def _examine_pair(pair: Pair, anchors: Anchors, identical: Callable[[Pair], bool
         probe_experts(pair),
         probe_untrained(pair, anchors, frame, no_frame, shared_table),
     )
+    findings = tuple(count(finding) for finding in tests)
     origins = map_layers(pair, _on_ffn(findings))
     agrees = _evidence(findings).agrees()
     return _Examined(
@@ -234,14 +304,18 @@ def _identical(
 ) -> bool:
     """Whether the two hold the same numbers; looked into only where every sampled FFN row is the same."""
     sampled = [[block.digest for block in sketch.units] for sketch in (pair.a, pair.b)]
-    if sampled[0] != sampled[1] or (max(model.nbytes for model in models) > _IDENTITY_CHECK and not full):
+    if sampled[0] != sampled[1]:
         return False
-    return same_numbers(*models, *anatomies)
+    remotes = [model.meter.remote for model in models]
+    if remotes[0] is not None and remotes[1] is not None and remotes[0].holds_the_same_as(remotes[1]):
+        return True
+    most = _IDENTITY_CHECK if remotes == [None, None] else SMALL
+    return (full or max(model.nbytes for model in models) <= most) and same_numbers(*models, *anatomies)
 
 
 def _layer_matrix(examined: _Examined) -> dict[str, Any]:
     pair, blocks = examined.pair, examined.blocks
-    if pair is None or blocks is None:
+    if pair is None or blocks is None or pair.a.layers_read is not None or pair.b.layers_read is not None:
         return {}
     rows, columns = usable_blocks(pair.b), usable_blocks(pair.a)
     counts = np.zeros((pair.b.anatomy.dims.layers, pair.a.anatomy.dims.layers), dtype=np.int64)
@@ -271,7 +345,7 @@ def _warnings(pair: Pair | None) -> tuple[str, ...]:
     return tuple(f"{name}: {text}" for name, sketch in (("A", pair.a), ("B", pair.b)) for text in sketch.warnings)
 
 
-def _record(name: str, model: Checkpoint, anatomy: Anatomy) -> ModelRecord:
+def _record(name: str, model: Checkpoint, anatomy: Anatomy, unread: str) -> ModelRecord:
     dtypes: Counter[str] = Counter()
     listed = hashlib.sha256()
     for info in model.tensors.values():
@@ -286,13 +360,17 @@ def _record(name: str, model: Checkpoint, anatomy: Anatomy) -> ModelRecord:
         digest=f"sha256:{listed.hexdigest()}",
         dims=asdict(anatomy.dims),
         dtypes=dict(sorted(dtypes.items())),
-        files=tuple({"name": path.name, "bytes": path.stat().st_size} for path in model.files),
+        files=tuple({"name": path.name, "bytes": model.meter.sizes[path]} for path in model.files),
         read_bytes=model.meter.bytes,
-        of_bytes=sum(path.stat().st_size for path in model.files),
+        of_bytes=sum(model.meter.sizes[path] for path in model.files),
         requests=model.meter.requests,
-        notes=(*model.notes, *anatomy.notes),
+        notes=(*model.notes, *anatomy.notes, *([unread] if unread else [])),
     )
 
 
 def _silent(_: str, __: int, ___: int) -> None:
     """No progress is shown."""
+
+
+def _unheard(_: str) -> None:
+    """Nothing is announced."""

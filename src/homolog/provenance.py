@@ -49,10 +49,14 @@ class Run:
     seconds: float
     peak_bytes: int | None
     """Most memory that this process ever held; ``None`` where the system does not say."""
+    fetched_bytes: int = 0
+    """What came over the network; less than was read where the cache had it."""
+    fetched_requests: int = 0
 
     def to_json(self) -> dict[str, object]:
         """The ``run`` of the JSON output."""
-        return {"seconds": round(self.seconds, 3), "peak_bytes": self.peak_bytes}
+        fetched = {"bytes": self.fetched_bytes, "requests": self.fetched_requests}
+        return {"seconds": round(self.seconds, 3), "peak_bytes": self.peak_bytes, "fetched": fetched}
 
 
 @dataclass(frozen=True, slots=True)

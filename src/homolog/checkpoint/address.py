@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from homolog.errors import CheckpointNotFound
 
-__all__ = ["Address", "RemotePath", "name_repository", "parse_address"]
+__all__ = ["Address", "RemotePath", "name_repository", "parse_address", "show_address"]
 
 HUB: Final = "hub"
 MODELSCOPE: Final = "modelscope"
@@ -75,6 +75,16 @@ def parse_address(given: str | os.PathLike[str]) -> Address | None:
         return Address(kind, f"{scheme.lower()}://{rest}")
     expected = "a path, org/name, or an address: https, s3, gs, hf or modelscope"
     raise CheckpointNotFound(text, at="address", found=f"the scheme {scheme!r}", expected=expected)
+
+
+def show_address(given: str | os.PathLike[str]) -> str:
+    """``given`` as results may name it: without the login or the signature that a web address can carry."""
+    text = os.fspath(given)
+    scheme, mark, rest = text.partition("://")
+    if not mark or _SCHEMES.get(scheme.lower()) != WEB:
+        return text
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{re.split('[?#]', path, maxsplit=1)[0]}"
 
 
 def name_repository(given: str | os.PathLike[str]) -> str | None:

@@ -35,11 +35,13 @@ def list_repository(address: Address, web: Web) -> StoredListing:
     Raises ``CheckpointNotFound`` for a repository or revision that is not there (or that this login may not see), ``CheckpointMoved``,
     ``AccessRefused`` and ``TransferFailed``.
     """
-    from huggingface_hub import constants  # noqa: PLC0415
-    from huggingface_hub.utils import build_hf_headers  # noqa: PLC0415
+    from huggingface_hub import constants, get_token  # noqa: PLC0415 - only who names a hub waits for its client
 
     endpoint, path = constants.ENDPOINT, address.path
-    headers = build_hf_headers(library_name="homolog", library_version=__version__)
+    # not its build_hf_headers, which asks the server for a list of coding agents first
+    headers = {"User-Agent": f"homolog/{__version__}"}
+    if not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN and (token := get_token()):
+        headers["Authorization"] = f"Bearer {token}"
     api = f"{endpoint}/api/models/{address.name}"
     reply = web.get(
         f"{api}/revision/{quote(address.revision or 'main', safe='')}",

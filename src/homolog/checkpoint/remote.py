@@ -86,11 +86,6 @@ class Remote:
         """What the rehearsal under way has asked for; ``None`` if there is none."""
         return self._rehearsed
 
-    @property
-    def contents(self) -> dict[str, str | None]:
-        """The identity of every weight file that was opened, by name."""
-        return {name: source.file.identity for name, source in sorted(self._sources.items())}
-
     def open(self, name: str) -> RemoteSource:
         """One file. Raises ``CheckpointNotFound``."""
         if name not in self._sources:
@@ -140,6 +135,17 @@ class Remote:
     def plan(self, wanted: Iterable[tuple[RemoteSource, int, int]]) -> FetchPlan:
         """What of the ranges is to be fetched, in as few requests as is sensible."""
         return self._plan(wanted, gap=_GAP)
+
+    def plan_all(self) -> FetchPlan:
+        """Every byte of every file that was opened."""
+        return self._plan([(source, 0, source.size) for source in self._sources.values() if source.size], gap=0)
+
+    def holds_the_same_as(self, other: Remote) -> bool:
+        """Whether the servers state the same content, by digest, for all files that were opened."""
+        mine, theirs = (
+            sorted(str(source.file.identity) for source in side._sources.values()) for side in (self, other)
+        )
+        return mine == theirs and all(identity.startswith("sha256:") for identity in mine)
 
     def fetch(self, plan: FetchPlan, progress: Callable[[int], None] = lambda done: None) -> None:
         """Fetch a plan into the cache. What did arrive is kept even if something else fails.

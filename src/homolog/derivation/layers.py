@@ -47,7 +47,7 @@ class Inherited:
 
 
 def map_layers(pair: Pair, findings: Sequence[Finding]) -> tuple[LayerOrigin, ...]:
-    """For each layer of B the layer of A that the FFN probe with the smallest p names as its source."""
+    """For each layer of B that was read the layer of A that the FFN probe with the smallest p names as its source."""
     groups: dict[int, list[GroupResult]] = {}
     blocks = 0
     for finding in findings:
@@ -57,7 +57,7 @@ def map_layers(pair: Pair, findings: Sequence[Finding]) -> tuple[LayerOrigin, ..
     frozen = _frozen_layers(pair)
     sampled = {block.layer: len(block.up) for block in usable_blocks(pair.b)}
     origins = []
-    for layer in range(pair.b.anatomy.dims.layers):
+    for layer in filter(pair.b.has_read, range(pair.b.anatomy.dims.layers)):
         best = min(groups.get(layer, []), key=lambda group: group.log10_p, default=None)
         if best is None or best.log10_p + log10(max(blocks, 1)) > _SIGNIFICANT:
             origins.append(LayerOrigin(layer, None, 0.0, sampled[layer] if best else 0, False))

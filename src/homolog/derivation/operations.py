@@ -41,7 +41,9 @@ def read_operations(pair: Pair, origins: Sequence[LayerOrigin], ffn: Sequence[Fi
     new = [origin.b for origin in compared if origin.a is None]
     sources = Counter(origin.a for origin in known)
     repeated = [layer for layer, count in sorted(sources.items(), key=str) if count > 1]
-    unused = sorted(set(range(a.layers)) - {origin.a for origin in known if origin.a is not None})
+    unused = sorted(
+        set(filter(pair.a.has_read, range(a.layers))) - {origin.a for origin in known if origin.a is not None}
+    )
     if repeated:
         found.append(Operation("layers_duplicated", f"{_layers(repeated)} of A stand more than once in B"))
     if new:

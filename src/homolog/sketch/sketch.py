@@ -96,3 +96,9 @@ class Sketch:
     turned: Sketch | None = None
     """Where rows are kept as projections: the same rows projected on directions that turn with the residual stream, those of the
     model's own tokens."""
+    layers_read: tuple[int, ...] | None = None
+    """The layers that were read, where others were not; ``None`` where all were."""
+
+    def has_read(self, layer: int) -> bool:
+        """Whether a layer was read."""
+        return self.layers_read is None or layer in self.layers_read

@@ -52,7 +52,9 @@ def read_sketch(
     channels = {
         role: _read_channels(checkpoint, anatomy, role, view)
         for role, view in sorted(anatomy.views.items())
-        if view.axes == (Space.RESIDUAL,) and (role.layer >= 0 or role.kind.startswith("norm"))
+        if view.axes == (Space.RESIDUAL,)
+        and (role.layer >= 0 or role.kind.startswith("norm"))
+        and plan.reads(role.layer)
     }
     units: list[UnitBlock] = []
     values: list[ValueBlock] = []
@@ -61,7 +63,7 @@ def read_sketch(
     column_norms: dict[Role, Array] = {}
     layers = anatomy.dims.layers
     by_layer = _views_by_layer(anatomy)
-    for layer in range(-1, layers):
+    for layer in filter(plan.reads, range(-1, layers)):
         progress("reading layers", layer + 1, layers + 1)
         for role, view in by_layer.get(layer, ()):
             if role.kind == "ffn.up" and role.part == "weight" and role.expert < plan.experts:
@@ -87,6 +89,7 @@ def read_sketch(
         tokens=read_token_rows(checkpoint, anatomy, ordinary, untrained),
         spreads={kind[-1]: tuple(curve) for kind, curve in spreads.items() if len(curve) == layers},
         warnings=tuple(_warnings(units, values)),
+        layers_read=plan.layers,
     )
 
 
