@@ -25,6 +25,8 @@ _VERSIONS = (2, 3)
 _MOST_TENSORS = 100_000
 _MOST_AXES = 4
 _LONGEST_NAME = 1000
+_ONE_ROW = ".ffn_gate_inp_shexp.weight"
+"""A matrix of one row, which some versions of the converter store as a vector."""
 _LEAST_INFO = 24
 """Bytes of a tensor without name and axes."""
 _ALIGNMENT = 32
@@ -89,6 +91,8 @@ def _read_info(cursor: Cursor, source: Source) -> Extent:
     if axes > _MOST_AXES:
         raise MalformedCheckpoint(path, at=at, found=f"{axes} axes", expected=f"at most {_MOST_AXES}")
     shape = tuple(int.from_bytes(cursor.take(8), "little") for _ in range(axes))[::-1]
+    if axes == 1 and name.endswith(_ONE_ROW):
+        shape = (1, *shape)
     if prod([length or 1 for length in shape]) > MOST_NUMBERS:
         raise MalformedCheckpoint(path, at=at, found=f"shape {list(shape)}", expected="at most 2^48 numbers")
     kind = int.from_bytes(cursor.take(4), "little")
