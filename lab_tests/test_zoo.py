@@ -12,8 +12,8 @@ from homolog.errors import UsageError
 from homolog.lab import zoo
 from homolog.lab.bpe import Tokenizer
 from homolog.lab.corpus import Corpus
-from homolog.lab.operations import apply_operation
 from homolog.lab.micro import IN_ZOO, list_classes, load_class
+from homolog.lab.operations import apply_operation
 from homolog.lab.recipe import RECIPES, Recipe, load_recipe
 from homolog.lab.shape import Shape, initialise, list_tensors
 from homolog.lab.store import load_model, load_truth
@@ -64,7 +64,8 @@ def test_operations_done_again_to_the_parent_give_the_shape_the_facts_and_the_fr
     truth = load_truth(folder)
     shape, weights = load_model(ZOO / truth["parent"])
     for step in truth["operations"]:
-        outcome = apply_operation(shape, weights, {k: v for k, v in step.items() if k != "facts"})
+        arguments = {k: v for k, v in step.items() if k != "facts"}
+        outcome = apply_operation(shape, weights, arguments, find=lambda name: load_model(ZOO / name))
         shape, weights = outcome.shape, outcome.weights
         assert (outcome.facts or {}) == step["facts"]
     final_shape, final = load_model(folder)

@@ -17,6 +17,9 @@ from homolog.lab.shape import Shape, Weights, initialise, list_tensors
 LLAMA = Shape(vocab=40, width=24, layers=2, ffn=20, heads=6, kv_heads=2)
 QWEN = replace(LLAMA, family="qwen2", tied=True)
 MOE = replace(LLAMA, family="qwen2_moe", experts=4, ffn=12, shared_ffn=16)
+QWEN3 = replace(LLAMA, family="qwen3")
+GROUPED = replace(LLAMA, family="pangu_pro_moe", experts=4, ffn=12, shared_ffn=16, groups=2)
+SANDWICH = replace(LLAMA, family="pangu")
 IDS = [7, 3, 30, 3, 11, 25]
 UNUSED = [0, 1, 39]
 
@@ -35,8 +38,18 @@ STEPS: dict[str, dict[str, Any]] = {
     "split_units": {"share": 0.7, "seed": 1},
     "pad_residual": {"seed": 1},
 }
-NOT_FOR = {("permute_experts", "llama"), ("permute_experts", "qwen2"), ("split_units", "qwen2_moe")}
-CASES = [(shape, kind) for shape in (LLAMA, QWEN, MOE) for kind in STEPS if (kind, shape.family) not in NOT_FOR]
+DENSE = ("llama", "qwen2", "qwen3", "pangu")
+NOT_FOR = {
+    *(("permute_experts", family) for family in DENSE),
+    *(("split_units", family) for family in ("qwen2_moe", "pangu_pro_moe")),
+    ("rotate_residual", "pangu"),
+}
+CASES = [
+    (shape, kind)
+    for shape in (LLAMA, QWEN, QWEN3, SANDWICH, MOE, GROUPED)
+    for kind in STEPS
+    if (kind, shape.family) not in NOT_FOR
+]
 
 
 def make(shape: Shape) -> Weights:

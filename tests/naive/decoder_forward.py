@@ -1,4 +1,4 @@
-"""The forward pass of a llama or qwen2 decoder, one token and one head at a time, as its papers write it."""
+"""The forward pass of a decoder with the names of llama, one token and one head at a time, as its papers write it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ def naive_logits(shape: Shape, weights: Mapping[str, npt.NDArray[np.float32]], i
     for layer in range(shape.layers):
         here = f"model.layers.{layer}"
         normed = [_norm(x, w[f"{here}.input_layernorm.weight"]) for x in stream]
-        stream = [x + update for x, update in zip(stream, _attend(shape, w, f"{here}.self_attn", normed), strict=True)]
-        normed = [_norm(x, w[f"{here}.post_attention_layernorm.weight"]) for x in stream]
-        stream = [x + _feed(shape, w, f"{here}.mlp", h) for x, h in zip(stream, normed, strict=True)]
+        updates = _attend(shape, w, f"{here}.self_attn", normed)
+        before_ffn = "post_attention_layernorm"
+        if shape.family == "pangu":
+            updates = [_norm(y, w[f"{here}.post_attention_layernorm.weight"]) for y in updates]
+            before_ffn = "pre_mlp_layernorm"
+        stream = [x + update for x, update in zip(stream, updates, strict=True)]
+        updates = [_feed(shape, w, f"{here}.mlp", _norm(x, w[f"{here}.{before_ffn}.weight"])) for x in stream]
+        if shape.family == "pangu":
+            updates = [_norm(y, w[f"{here}.post_mlp_layernorm.weight"]) for y in updates]
+        stream = [x + update for x, update in zip(stream, updates, strict=True)]
     head = w["model.embed_tokens.weight" if shape.tied else "lm_head.weight"]
     return np.stack([head @ _norm(x, w["model.norm.weight"]) for x in stream])
 
@@ -36,7 +43,8 @@ def _attend(shape: Shape, w: Mapping[str, Array], here: str, inputs: list[Array]
     def project(name: str, x: Array, head: int) -> Array:
         rows = slice(head * size, (head + 1) * size)
         y = w[f"{here}.{name}_proj.weight"][rows] @ x
-        return np.asarray(y + w[f"{here}.{name}_proj.bias"][rows] if f"{here}.{name}_proj.bias" in w else y)
+        y = y + w[f"{here}.{name}_proj.bias"][rows] if f"{here}.{name}_proj.bias" in w else y
+        return _norm(y, w[f"{here}.{name}_norm.weight"]) if f"{here}.{name}_norm.weight" in w else np.asarray(y)
 
     for position, x in enumerate(inputs):
         heads = []
@@ -48,7 +56,8 @@ def _attend(shape: Shape, w: Mapping[str, Array], here: str, inputs: list[Array]
             scores = np.exp((scores - scores.max()) / np.sqrt(size))
             values = [project("v", y, group) for y in seen]
             heads.append(sum(s * v for s, v in zip(scores / scores.sum(), values, strict=True)))
-        updates.append(w[f"{here}.o_proj.weight"] @ np.concatenate(heads))
+        update = w[f"{here}.o_proj.weight"] @ np.concatenate(heads)
+        updates.append(update + w[f"{here}.o_proj.bias"] if f"{here}.o_proj.bias" in w else update)
     return updates
 
 
@@ -70,6 +79,17 @@ def _feed(shape: Shape, w: Mapping[str, Array], place: str, x: Array) -> Array:
         return unit(place)
     scores = np.exp(w[f"{place}.gate.weight"] @ x)
     scores /= scores.sum()
-    best = np.argsort(-scores)[: shape.chosen]
-    shared = unit(f"{place}.shared_expert") / (1 + np.exp(-w[f"{place}.shared_expert_gate.weight"] @ x))
-    return np.asarray(shared + sum(scores[e] / scores[best].sum() * unit(f"{place}.experts.{e}") for e in best))
+    shared = unit(f"{place}.shared_expert")
+    if shape.family == "pangu_pro_moe":
+        size = shape.experts // shape.groups
+        best = [
+            group * size + place_in_group
+            for group in range(shape.groups)
+            for place_in_group in np.argsort(-scores[group * size : (group + 1) * size])[: shape.chosen // shape.groups]
+        ]
+        weights = {e: scores[e] * w[f"{place}.router_scale"][0, e] for e in best}
+    else:
+        chosen = np.argsort(-scores)[: shape.chosen]
+        weights = {e: scores[e] / scores[chosen].sum() for e in chosen}
+        shared = shared / (1 + np.exp(-w[f"{place}.shared_expert_gate.weight"] @ x))
+    return np.asarray(shared + sum(share * unit(f"{place}.experts.{e}") for e, share in weights.items()))
