@@ -11,9 +11,9 @@ from homolog.errors import MalformedCheckpoint
 __all__ = ["Cursor"]
 
 _CHUNK = 1 << 18
-_LARGEST_HEADER = 256 << 20
-"""Bytes before the tensors. The largest vocabularies come to some 20 MB."""
-_LONGEST_STRING = 16 << 20
+_LARGEST_HEADER = 64 << 20
+"""Bytes before the tensors. The largest vocabularies come to some 20 MB at most."""
+_LONGEST_STRING = 4 << 20
 _MOST_STRINGS = 2_000_000
 """In all arrays together; a vocabulary of 262,144 with half a million merges is well below."""
 _LENGTH = struct.Struct("<Q")

@@ -13,9 +13,9 @@ __all__ = ["count_metadata", "read_metadata"]
 
 _MOST_KEYS = 10_000
 _LONGEST_KEY = 65_535
-_MOST_NUMBERS = 16_000_000
+_MOST_NUMBERS = 4_000_000
 _DEEPEST = 4
-_MOST_NESTED = 100_000
+_MOST_NESTED = 10_000
 _KINDS = "BbHhIif?\0\0Qqd"
 """By the number of the kind, in the letters of `struct`; the eighth is a string, the ninth an array."""
 _BOOL, _STRING, _ARRAY = 7, 8, 9
