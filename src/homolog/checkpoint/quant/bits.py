@@ -24,6 +24,8 @@ with np.errstate(invalid="ignore"):
     E4M3: Array = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
 """The values of an eight-bit float, by code (OCP 8-bit Floating Point 1.0)."""
 
+_POWERS: Array = np.append(np.exp2(np.arange(-127, 128, dtype=np.float64)), np.nan).astype(np.float32)
+
 _EVEN = (1, 2, 4, 8)
 
 
@@ -54,6 +56,4 @@ def unpack_nibbles(packed: Stored, *, high_first: bool = False) -> Codes:
 
 def decode_exponents(exponents: Stored) -> Array:
     """Powers of two from E8M0: 2^(code − 127), and NaN for 255 (OCP Microscaling Formats 1.0, section 5.4.1)."""
-    whole = np.asarray(exponents, dtype=np.int32)
-    powers = np.ldexp(np.float32(1), whole - 127).astype(np.float32)
-    return np.where(whole == 255, np.float32(np.nan), powers)
+    return _POWERS[exponents]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from math import prod
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.checkpoint.quant.blocks4 import find_blocks4
@@ -129,14 +128,10 @@ def _notes(survey: Survey, layouts: dict[str, Layout], beside: set[str]) -> list
 
 
 def _cost(crosswise: list[Layout]) -> str:
-    widest = max(crosswise, key=lambda layout: prod(layout.shape))
-    if widest.method == "mxfp4":
+    if all(layout.method == "mxfp4" for layout in crosswise):
         return f"{len(crosswise)} stacks of experts lie output first: units are read as rows"
-    across = widest.shape[-1]
-    return (
-        f"{len(crosswise)} matrices keep units as columns: units are read in slabs of residual channels, all {across} outputs of"
-        " the widest at once"
-    )
+    widest = max(layout.shape[-1] for layout in crosswise)
+    return f"{len(crosswise)} matrices keep units as columns: units are read in slabs of residual channels, up to {widest} units at once"
 
 
 def _unfounded(survey: Survey) -> list[str]:

@@ -218,6 +218,4 @@ def describe_block(block: tuple[int, int], matrix: tuple[int, int]) -> str:
         return "one scale for all"
     if columns == matrix[1]:
         return "a scale for every row" if rows == 1 else f"a scale for every {rows} rows"
-    if rows == matrix[0]:
-        return "a scale for every column" if columns == 1 else f"a scale for every {columns} columns"
     return f"a scale for every {columns} numbers" if rows == 1 else f"a scale for every {rows} × {columns} numbers"
