@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +15,9 @@ from homolog.align.layers import BlockMap
 from homolog.align.residual import Frame, fit_embedding_frame
 from homolog.checkpoint.address import show_address
 from homolog.checkpoint.base import Checkpoint
-from homolog.checkpoint.open import open_checkpoint
 from homolog.checkpoint.session import Session
 from homolog.comparison import Comparison, ModelRecord
-from homolog.derivation.identical import same_numbers
+from homolog.derivation.identical import digests_agree, same_numbers
 from homolog.derivation.layers import LayerOrigin, count_inherited, map_layers
 from homolog.derivation.operations import find_direction, read_operations
 from homolog.errors import BudgetExceeded, UsageError
@@ -34,9 +32,10 @@ from homolog.probes.pair import Pair
 from homolog.probes.untrained import probe_untrained
 from homolog.probes.values import probe_values
 from homolog.provenance import Provenance, Run, Stopwatch
-from homolog.roles.resolve import resolve
 from homolog.roles.role import Anatomy
 from homolog.sketch.anchors import Anchors, choose_anchors
+from homolog.sketch.make import digest_read
+from homolog.sketch.opened import SketchFile, anatomy_of, open_model, read_pair
 from homolog.sketch.plan import SMALL, Plans, count_blocks, plan_stages
 from homolog.sketch.reading import Reading
 from homolog.sketch.stream import Progress
@@ -85,13 +84,14 @@ def compare(
     chosen = {"seed": seed, "units": units, "deep": deep, "full": full, "budget": budget}
     provenance = Provenance.of("compare", inputs, chosen, defaults)
     session = Session(budget=budget, offline=offline)
-    with open_checkpoint(a, session) as first, open_checkpoint(b, session) as second:
+    with open_model(a, session) as first, open_model(b, session) as second:
         models = (first, second)
-        anatomies = (resolve(first), resolve(second))
+        anatomies = (anatomy_of(first), anatomy_of(second))
         with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are reported by name, not by warning
             stages = plan_stages(*anatomies, max(model.nbytes for model in models), units=units, deep=deep, full=full)
             reading = Reading(models, anatomies, stages, session, progress or _silent, announce or _unheard)
-            examined = _examine(reading, seed=seed, full=full)
+            sketched = any(isinstance(model, SketchFile) for model in models)
+            examined = (_examine_sketches if sketched else _examine)(reading, seed=seed, full=full)
         records = tuple(
             _record(name, model, anatomy, examined.unread[side])
             for side, (name, model, anatomy) in enumerate(zip(inputs, models, anatomies, strict=True))
@@ -119,11 +119,8 @@ class _Examined:
 def _examine(reading: Reading, *, seed: int, full: bool) -> _Examined:
     """Stage by stage, until one decides, or the budget ends; what was decided before that counts."""
     models, anatomies = reading.models, reading.anatomies
-    for name, anatomy in zip("AB", anatomies, strict=True):
-        if anatomy.reason:
-            return _Examined(unresolved=f"the architecture of {name} is not recognised: {anatomy.reason}")
-        if anatomy.missing:
-            return _Examined(unresolved=f"{name} lacks {', '.join(anatomy.missing[:3])}")
+    if unresolved := _find_unresolved(anatomies):
+        return _Examined(unresolved=unresolved)
     reading.bring_tokenizers()
     anchors = choose_anchors(*vocabularies_of(*models), anatomies[0].dims.vocab, anatomies[1].dims.vocab)
     count = partial(_count_stages, stages=len(reading.stages), tests=_largest_tests(anatomies, reading.stages[-1]))
@@ -142,6 +139,31 @@ def _examine(reading: Reading, *, seed: int, full: bool) -> _Examined:
     if reading.thinned:
         return _end_of_budget(examined, None)
     return examined
+
+
+def _examine_sketches(reading: Reading, *, seed: int, full: bool) -> _Examined:
+    """In one stage: a sketch holds what it holds, and a checkpoint beside it is sketched alike."""
+    models, anatomies = reading.models, reading.anatomies
+    if unresolved := _find_unresolved(anatomies):
+        return _Examined(unresolved=unresolved)
+    reading.bring_tokenizers()
+    a, b, anchors = read_pair(models, anatomies, reading.progress)
+
+    def identical(pair: Pair) -> bool:
+        sampled = [[block.digest for block in sketch.units] for sketch in (pair.a, pair.b)]
+        return sampled[0] == sampled[1] and digests_agree(models, anatomies, full=full)
+
+    return _examine_pair(Pair(a, b, seed), anchors, identical, lambda finding: finding)
+
+
+def _find_unresolved(anatomies: tuple[Anatomy, Anatomy]) -> str | None:
+    """Why the roles of one model cannot be known, in words."""
+    for name, anatomy in zip("AB", anatomies, strict=True):
+        if anatomy.reason:
+            return f"the architecture of {name} is not recognised: {anatomy.reason}"
+        if anatomy.missing:
+            return f"{name} lacks {', '.join(anatomy.missing[:3])}"
+    return None
 
 
 def _is_decided(examined: _Examined) -> bool:
@@ -346,18 +368,17 @@ def _warnings(pair: Pair | None) -> tuple[str, ...]:
 
 
 def _record(name: str, model: Checkpoint, anatomy: Anatomy, unread: str) -> ModelRecord:
+    if isinstance(model, SketchFile):
+        return ModelRecord.of_sketch(name, model.path, model.stored)
     dtypes: Counter[str] = Counter()
-    listed = hashlib.sha256()
     for info in model.tensors.values():
         dtypes[info.dtype] += info.size
-        listed.update(f"{info.name}\0{info.dtype}\0{info.shape}\0".encode("utf-8", "surrogatepass"))
-    listed.update(model.meter.hexdigest().encode())
     return ModelRecord(
         id=name,
         format=model.format,
         architecture=anatomy.architecture,
         parameters=model.parameters,
-        digest=f"sha256:{listed.hexdigest()}",
+        digest=digest_read(model),
         dims=asdict(anatomy.dims),
         dtypes=dict(sorted(dtypes.items())),
         files=tuple({"name": path.name, "bytes": model.meter.sizes[path]} for path in model.files),

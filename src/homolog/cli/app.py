@@ -13,6 +13,7 @@ from homolog.cli.compare import compare
 from homolog.cli.demo import demo
 from homolog.cli.inspect import inspect
 from homolog.cli.lab import lab
+from homolog.cli.sketch import sketch
 from homolog.version import __version__
 
 __all__ = ["app", "run"]
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(inspect)
 app.command()(compare)
+app.command()(sketch)
 app.command()(arena)
 app.add_typer(lab, name="lab")
 app.command()(demo)

@@ -89,6 +89,8 @@ def sketch_checkpoint(
 
     Then the token rows are those of the other sketch, and more units are read of the wider FFN.
     """
+    if checkpoint.meter.remote is not None:
+        checkpoint.meter.remote.bring_sides()
     tokens = choose_tokens(vocabulary_of(checkpoint), anatomy.dims.vocab, like.tokens if like else None)
     plan = _plan(checkpoint, anatomy, options, like)
     with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are kept as flaws, not as warnings
@@ -158,7 +160,7 @@ def _describe(checkpoint: Checkpoint, anatomy: Anatomy, tokens: KeptTokens) -> S
         read_bytes=checkpoint.meter.bytes,
         of_bytes=sum(size for _, size in files),
         requests=checkpoint.meter.requests,
-        notes=(*checkpoint.notes, *anatomy.notes),
+        notes=anatomy.notes,
     )
 
 

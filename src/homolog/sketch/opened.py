@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from homolog.checkpoint.base import Array, Checkpoint, Meter
 from homolog.checkpoint.open import open_checkpoint
+from homolog.checkpoint.session import Session
 from homolog.checkpoint.source import FilePool, FileSource
 from homolog.errors import UnsupportedFormat
 from homolog.roles.resolve import resolve
@@ -79,10 +81,10 @@ def is_sketch(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def open_model(path: str | os.PathLike[str]) -> Checkpoint:
+def open_model(path: str | os.PathLike[str], session: Session | None = None) -> Checkpoint:
     """Open a sketch, or whatever `open_checkpoint` opens, and raise as it does."""
     if not is_sketch(path):
-        return open_checkpoint(path)
+        return open_checkpoint(path, session)
     meter, pool = Meter(), FilePool()
     try:
         return SketchFile(Path(path), decode_sketch(FileSource(Path(path), pool, meter)), meter)
@@ -114,4 +116,13 @@ def read_pair(
         side.condensed.unfold(side.anatomy, shared.ordinary[place], shared.untrained[place])
         for place, side in enumerate(sides)
     )
+    a, b = (_warn(sketch, model) for sketch, model in zip((a, b), models, strict=True))
     return a, b, shared.anchors
+
+
+def _warn(sketch: Sketch, model: Checkpoint) -> Sketch:
+    """The sketch with a warning of what it cannot show, if it came out of a file."""
+    if not isinstance(model, SketchFile):
+        return sketch
+    said = f"this is a sketch, not the weights: {'; '.join(model.stored.limits)}"
+    return replace(sketch, warnings=(said, *sketch.warnings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import sqrt
 from typing import Any
 
 from homolog.roles.role import Anatomy
@@ -84,6 +85,29 @@ class Stored:
     def with_tensors(self, tensors: tuple[TensorDigest, ...], full_digest: str) -> Stored:
         """The same sketch with a digest of every tensor."""
         return replace(self, tensors=tensors, source=replace(self.source, full_digest=full_digest))
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What a comparison with this sketch cannot test or show, in words."""
+        width, options = self.anatomy.dims.width, self.options
+        forged = (
+            "a sketch alone can be forged: it says something of the weights only as far as it is known to come from them; "
+            "whoever has them makes it again and compares the bytes"
+        )
+        bound = "it holds a digest of every tensor"
+        if self.tensors is None:
+            share = self.source.read_bytes / max(self.source.of_bytes, 1)
+            bound = (
+                f"it is bound to the {share:.1%} of the weights that were read for it, not to the rest, and cannot show that two models "
+                "are identical"
+            )
+        lost = "copies with permuted units and a rotated residual stream at once are not looked for"
+        if width > options.dimensions:
+            lost += (
+                f"; rows are kept as {options.dimensions} numbers of {width}, and rows whose cosine with their origin fell below about "
+                f"{2 / sqrt(options.dimensions):.1f} are not recognised"
+            )
+        return forged, bound, lost
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for people and programs: what it is of, what is kept, and how little that is of the model."""
