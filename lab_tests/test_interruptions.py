@@ -15,7 +15,7 @@ import pytest
 
 from homolog.cli import main
 from homolog.errors import UsageError
-from homolog.lab import store, zoo
+from homolog.lab import zoo
 from homolog.lab.corpus import Corpus
 from homolog.lab.recipe import Recipe, Schedule
 from homolog.lab.shape import Shape
@@ -113,7 +113,7 @@ def test_a_disk_that_fills_while_the_record_is_written_leaves_no_model(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.json, "dumps", fail)
+        patch.setattr("homolog.lab.store.json.dumps", fail)
         with pytest.raises(UsageError, match="No space left"):
             make_model(BASE, out=tmp_path / "out", cache=tmp_path / "cache")
     assert read(tmp_path / "out") == {}
