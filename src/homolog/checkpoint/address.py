@@ -81,7 +81,9 @@ def show_address(given: str | os.PathLike[str]) -> str:
     """``given`` as results may name it: without the login or the signature that a web address can carry."""
     text = os.fspath(given)
     scheme, mark, rest = text.partition("://")
-    if not mark or _SCHEMES.get(scheme.lower()) != WEB:
+    if not mark:
+        return str(Path(text))
+    if _SCHEMES.get(scheme.lower()) != WEB:
         return text
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{re.split('[?#]', path, maxsplit=1)[0]}"

@@ -136,6 +136,14 @@ class Remote:
         """What of the ranges is to be fetched, in as few requests as is sensible."""
         return self._plan(wanted, gap=_GAP)
 
+    def prepare(self, read: Callable[[], object]) -> FetchPlan:
+        """Fetch at once what ``read`` will ask for; what was fetched for it."""
+        with self.rehearse() as wanted:
+            read()
+        plan = self.plan(wanted)
+        self.fetch(plan)
+        return plan
+
     def plan_all(self) -> FetchPlan:
         """Every byte of every file that was opened."""
         return self._plan([(source, 0, source.size) for source in self._sources.values() if source.size], gap=0)

@@ -12,7 +12,8 @@ __all__ = ["compare"]
 
 def compare(
     a: Annotated[
-        str, typer.Argument(metavar="A", help="The known model: a folder or a weight file.", show_default=False)
+        str,
+        typer.Argument(metavar="A", help="The known model: a folder, a weight file or an address.", show_default=False),
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="The model in question.", show_default=False)],
     *,
@@ -23,9 +24,19 @@ def compare(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the report if it exists.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
     units: Annotated[int, typer.Option(min=8, help="Units read of each layer.")] = 64,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read 256 units of every layer, whatever fewer already show.")
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Read every tensor, not just the ranges a verdict needs.")
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Fetch no more than SIZE over the network, such as 200MB.", show_default=False
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: read what earlier runs fetched.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print the verdict's sentence alone, and no progress.")
     ] = False,
@@ -34,15 +45,28 @@ def compare(
 
     Exits with 1 if a relation was found, 0 if none was, 3 if the weights cannot tell.
     """
+    from homolog.checkpoint.budget import parse_bytes
     from homolog.cli import output
     from homolog.cli.progress import Progress
 
     if report:
         output.check_target(report, force=force)
+    allowed = None if budget is None else parse_bytes(budget)
     from homolog.pipeline import compare as compare_models
 
     with Progress(quiet=quiet) as progress:
-        comparison = compare_models(Path(a), Path(b), seed=seed, units=units, full=full, progress=progress)
+        comparison = compare_models(
+            a,
+            b,
+            seed=seed,
+            units=units,
+            deep=deep,
+            full=full,
+            budget=allowed,
+            offline=offline,
+            progress=progress,
+            announce=None if quiet else output.note,
+        )
     document = output.canonical(comparison.to_json())
     if report:
         from homolog.report.html import write_report

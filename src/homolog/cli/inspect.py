@@ -16,22 +16,34 @@ __all__ = ["inspect"]
 
 
 def inspect(
-    m: Annotated[str, typer.Argument(metavar="M", help="The model: a folder or a weight file.", show_default=False)],
+    m: Annotated[
+        str, typer.Argument(metavar="M", help="The model: a folder, a weight file or an address.", show_default=False)
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
     values: Annotated[
         bool, typer.Option("--values", help="Look at every number, not at some rows of each tensor.")
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Fetch no more than SIZE over the network, such as 200MB.", show_default=False
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: read what earlier runs fetched.")] = False,
 ) -> int:
     """Say what a checkpoint holds.
 
     Its format and architecture, which tensor plays which role, what is missing, parameters, dtypes, and warnings.
     """
+    from homolog.checkpoint.budget import parse_bytes
     from homolog.checkpoint.open import open_checkpoint
+    from homolog.checkpoint.session import Session
     from homolog.cli import output
     from homolog.cli.progress import Progress
     from homolog.roles.inspect import inspect as inspect_checkpoint
 
-    with open_checkpoint(m) as checkpoint, Progress() as progress:
+    session = Session(budget=None if budget is None else parse_bytes(budget), offline=offline)
+    with open_checkpoint(m, session) as checkpoint, Progress() as progress:
         progress.follow("reading", lambda: checkpoint.meter.bytes, checkpoint.nbytes)
         inspection = inspect_checkpoint(checkpoint, values=values)
     if json:

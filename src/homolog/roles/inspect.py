@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -112,7 +113,10 @@ def inspect(checkpoint: Checkpoint, *, values: bool = False) -> Inspection:
     start, requests = checkpoint.meter.bytes, checkpoint.meter.requests
     anatomy = resolve(checkpoint)
     tensors = checkpoint.tensors
-    flaws = find_flaws(checkpoint, whole=values, passed_over={**anatomy.traits.fixed, **_constants(anatomy)})
+    passed_over = {**anatomy.traits.fixed, **_constants(anatomy)}
+    if checkpoint.meter.remote is not None and not values:
+        checkpoint.meter.remote.prepare(partial(find_flaws, checkpoint, whole=False, passed_over=passed_over))
+    flaws = find_flaws(checkpoint, whole=values, passed_over=passed_over)
     dtypes: Counter[str] = Counter()
     for info in tensors.values():
         dtypes[info.dtype] += info.size
