@@ -10,15 +10,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+from homolog.lab.recipe import RECIPES, read_comment
+
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "tests" / "zoo"
-RECIPES = ROOT / "src" / "homolog" / "lab" / "recipes"
+CLASSES = RECIPES.parent / "micro"
 
 
 def row(folder: Path, truth: dict[str, Any]) -> str:
     """One model's line."""
-    text = (RECIPES / f"{folder.name}.toml").read_text(encoding="utf-8")
-    about = " ".join(line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
+    recipe = RECIPES / f"{folder.name}.toml"
+    if not recipe.is_file():  # one of a class of micro-trainings, numbered at the end
+        recipe = CLASSES / f"{folder.name.rpartition('-')[0]}.toml"
+    about = read_comment(recipe) + (" Held out." if truth.get("held_out") else "")
     moved, loss = truth["moved"], truth["val_loss"]
     tokens = truth["tokens"] / 1e6
     return (
