@@ -1,7 +1,8 @@
 """FFN units: does B's unit i resemble A's unit i more often than any other?
 
 Three probes. ``ffn.rows`` compares what units read from the residual stream, in the frame that the files are in. ``ffn.rows.aligned``
-does so in the frame of the embeddings, which undoes any rotation or permutation of the stream. ``ffn.profiles`` needs no frame.
+does so in frames that undo any rotation or permutation of the stream: that of the embeddings, and that of the FFN units themselves.
+``ffn.profiles`` needs no frame.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 from homolog.probes.bounds import log10_total
 from homolog.probes.exchangeable import find_order, ordered_on_both_sides
-from homolog.probes.finding import Finding, GroupResult, Null
+from homolog.probes.finding import NOT_ALIGNED, Finding, GroupResult, Null
 from homolog.probes.groups import group_of
 from homolog.probes.indices import index_test, profile_test
 from homolog.probes.pair import Pair
@@ -37,6 +38,9 @@ NULL = Null(
     "trained by a rule that treats them alike, so which index a unit has is uniformly random, whatever data, tokenizer, recipe or "
     "configuration the two share.",
 )
+
+_ALIGNED = ("embedding", "body")
+"""The frames of ``ffn.rows.aligned``, all of them planned whether they can be had or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +82,49 @@ def probe_rows(pair: Pair, clones: Clones) -> FfnResult:
     return _probe(pair, clones, "ffn.rows", "identity", components)
 
 
-def probe_aligned_rows(pair: Pair, clones: Clones, frame: Frame | None, no_frame: str) -> FfnResult:
-    """FFN rows in the frame of the embeddings. Absent where there is no frame (``no_frame`` says why), or rows were read in part."""
-    tests = _planned(pair)
-    if frame is None:
-        return FfnResult(Finding.missing("ffn.rows.aligned", NULL, no_frame, tests=tests))
+def probe_aligned_rows(
+    pair: Pair, clones: Clones, frame: Frame | None, no_frame: str, *, body: Frame | str = NOT_ALIGNED
+) -> FfnResult:
+    """FFN rows in the frame of the embeddings (``no_frame`` says why there is none) and in ``body``, that of the units themselves.
+
+    A body frame is fitted to the same rows, but as unordered sets: which index a unit has plays no part in it, so that under the null
+    the indices stay uniformly random given the frame. Absent where no frame was found, or rows were read in part.
+    """
+    name, tests = "ffn.rows.aligned", len(_ALIGNED) * _planned(pair)
+    frames = dict(zip(_ALIGNED, (frame or no_frame, body), strict=True))
+    results = {kind: _in_frame(pair, clones, kind, found) for kind, found in frames.items()}
+    findings = {kind: result.finding for kind, result in results.items()}
+    groups = [group for finding in findings.values() for group in finding.groups]
+    if not groups:
+        reasons = dict.fromkeys(finding.absent or "nothing to test" for finding in findings.values())
+        return FfnResult(Finding.missing(name, NULL, "; ".join(reasons), tests=tests))
+    left_out = {f"{kind} frame": finding.absent for kind, finding in findings.items() if finding.absent is not None}
+    left_out |= {
+        f"{group}, {kind} frame": reason
+        for kind, finding in findings.items()
+        if finding.groups
+        for group, reason in finding.absent_groups.items()
+    }
+    # Rows of one FFN share their labels in all frames, so the total is that of one frame: the first planned that has one.
+    total = next((finding.total for finding in findings.values() if finding.groups), {})
+    blocks = next((result.blocks for result in results.values() if result.blocks is not None), None)
+    return FfnResult(Finding.conclude(name, NULL, tests, groups, left_out, total), blocks)
+
+
+def _in_frame(pair: Pair, clones: Clones, kind: str, frame: Frame | str) -> FfnResult:
+    if isinstance(frame, str):
+        return FfnResult(Finding.missing("ffn.rows.aligned", NULL, frame))
     sides = {id(pair.a): frame.a, id(pair.b): frame.b}
     if any(block.up.shape[1] != len(sides[id(s)]) for s in (pair.a, pair.b) for block in s.units):
-        reason = "units are stored as columns and were read in part only"
-        return FfnResult(Finding.missing("ffn.rows.aligned", NULL, reason, tests=tests))
+        return FfnResult(
+            Finding.missing("ffn.rows.aligned", NULL, "units are stored as columns and were read in part only")
+        )
     both_gated = _both_gated(pair)
 
     def components(sketch: Sketch, block: UnitBlock) -> list[Array]:
         return [part @ sides[id(sketch)] for part in _components(sketch, block, both_gated=both_gated)]
 
-    return _probe(pair, clones, "ffn.rows.aligned", "embedding", components)
+    return _probe(pair, clones, "ffn.rows.aligned", kind, components)
 
 
 def probe_profiles(pair: Pair, clones: Clones) -> FfnResult:
@@ -140,7 +172,7 @@ def _probe(
             left_out[block.name] = reason
             continue
         same_axis = partner.width == block.width
-        rngs = pair.rngs(probe, block.name)
+        rngs = pair.rngs(*((probe, frame) if frame == "body" else (probe,)), block.name)
         test = (
             profile_test(_living(partner, parts_a[column]), _living(block, parts), same_axis=same_axis, rngs=rngs)
             if frame == "none"

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from homolog.probes.bounds import combine_planned
 
-__all__ = ["Finding", "GroupResult", "Null"]
+__all__ = ["NOT_ALIGNED", "Finding", "GroupResult", "Null"]
+
+NOT_ALIGNED = "the bodies were not aligned"
+"""Why there is nothing in the body frame unless it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class GroupResult:
     """Expectation of the statistic under the null (for LIS: its large-sample limit)."""
     log10_p: float
     frame: str = "none"
-    """``identity``, ``embedding``, or ``none`` for statistics that need no frame."""
+    """``identity``, ``embedding``, ``body``, or ``none`` for statistics that need no frame."""
     median_similarity: float = 0.0
     """Median similarity of the matched pairs, for information."""
     parts: int = 1

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 from homolog.probes.exchangeable import find_order, ordered_on_both_sides
-from homolog.probes.finding import Finding, GroupResult, Null
+from homolog.probes.finding import NOT_ALIGNED, Finding, GroupResult, Null
 from homolog.probes.groups import group_of
 from homolog.probes.indices import index_test_within
 from homolog.probes.pair import Pair
@@ -31,17 +31,32 @@ NULL = Null(
 )
 
 _TABLES = {"embed": "embedding", "unembed": "unembedding"}
-_FRAMES = ("identity", "embedding")
 _FEWEST = 6
+_FRAMES = 3
+"""That of the files, of the ordinary tokens and of the FFN units: all are planned, whether they can be had or not."""
+
+_STORED = None
+"""The frame that the files are in."""
 
 
 def probe_untrained(
-    pair: Pair, anchors: Anchors, frame: Frame | None, no_frame: str, shared_table: str | None
+    pair: Pair,
+    anchors: Anchors,
+    frame: Frame | None,
+    no_frame: str,
+    shared_table: str | None,
+    *,
+    body: Frame | str = NOT_ALIGNED,
 ) -> Finding:
-    """Never-trained rows of the embedding and unembedding, in the frame of the files and in that of the ordinary tokens."""
-    name, tests = "tokens.untrained", len(_TABLES) * len(_FRAMES)
+    """Never-trained rows of the embedding and unembedding, in the frame of the files and in two that were fitted.
+
+    ``frame`` is that of the ordinary tokens (``no_frame`` says why there is none), ``body`` that of the FFN units, or why there is none.
+    Neither has seen a row that is tested here, so under the null the rows' tokens stay uniformly random whatever the frame is.
+    """
+    name, tests = "tokens.untrained", len(_TABLES) * _FRAMES
     if reason := shared_table or anchors.no_untrained:
         return Finding.missing(name, NULL, reason, tests=tests)
+    frames: dict[str, Frame | str | None] = {"identity": _STORED, "embedding": frame or no_frame, "body": body}
     groups: list[GroupResult] = []
     left_out: dict[str, str] = {}
     for key, title in _TABLES.items():
@@ -62,8 +77,8 @@ def probe_untrained(
         if reason := _ordered(pair, title, x, y):
             left_out[title] = reason
             continue
-        for kind in _FRAMES:
-            coordinates = _coordinates(pair, key, classes, kind, frame) or no_frame
+        for kind, found in frames.items():
+            coordinates = _coordinates(pair, key, classes, kind, found)
             if isinstance(coordinates, str):
                 left_out[f"{title}, {kind} frame"] = coordinates
                 continue
@@ -92,16 +107,20 @@ def _centred(block: Array) -> Array:
 
 
 def _coordinates(
-    pair: Pair, key: str, classes: Sequence[npt.NDArray[np.intp]], kind: str, frame: Frame | None
-) -> tuple[Sequence[Array], Sequence[Array]] | str | None:
+    pair: Pair, key: str, classes: Sequence[npt.NDArray[np.intp]], kind: str, frame: Frame | str | None
+) -> tuple[Sequence[Array], Sequence[Array]] | str:
+    if isinstance(frame, str):
+        return frame
     if kind == "identity" and pair.no_frame:
         return pair.no_frame
-    first, second = (pair if kind == "identity" else pair.turned or pair).tables(key)
-    if first is None or second is None or (kind == "embedding" and frame is None):
-        return None
+    first, second = (pair.turned or pair if kind == "embedding" else pair).tables(key)
+    if first is None or second is None:
+        return "the table is not kept in coordinates that a rotation leaves alone"
     x, y = ([_centred(rows.untrained[positions]) for positions in classes] for rows in (first, second))
-    if kind == "identity" or frame is None:
+    if frame is _STORED:
         return x, y
+    if (x[0].shape[1], y[0].shape[1]) != (len(frame.a), len(frame.b)):
+        return "the rows are kept in other coordinates than the frame's"
     return [block @ frame.a for block in x], [block @ frame.b for block in y]
 
 
