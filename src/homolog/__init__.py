@@ -1,6 +1,6 @@
 """homolog reads the weights of language models and says whether one descends from another.
 
-`compare` two checkpoints, `inspect` one that `open_checkpoint` opened.
+`compare` two checkpoints, `inspect` one that `open_checkpoint` opened, `make_sketch` of one to compare in its place.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from homolog.comparison import Comparison
     from homolog.pipeline import compare
     from homolog.roles.inspect import Inspection, inspect
+    from homolog.sketch.make import make_sketch
 
-__all__ = ["Comparison", "Inspection", "__version__", "compare", "inspect", "open_checkpoint"]
+__all__ = ["Comparison", "Inspection", "__version__", "compare", "inspect", "make_sketch", "open_checkpoint"]
 
 _HOMES = {
     "Comparison": "homolog.comparison",
     "Inspection": "homolog.roles.inspect",
     "compare": "homolog.pipeline",
     "inspect": "homolog.roles.inspect",
+    "make_sketch": "homolog.sketch.make",
     "open_checkpoint": "homolog.checkpoint.open",
 }
 

@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from homolog.roles.inspect import Inspection
+    from homolog.sketch.opened import SketchFile
 
 __all__ = ["inspect"]
 
 
 def inspect(
     m: Annotated[
-        str, typer.Argument(metavar="M", help="The model: a folder, a weight file or an address.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="M", help="The model: a folder, a weight file, a sketch or an address.", show_default=False
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
     values: Annotated[
@@ -36,20 +40,33 @@ def inspect(
     Its format and architecture, which tensor plays which role, what is missing, parameters, dtypes, and warnings.
     """
     from homolog.checkpoint.budget import parse_bytes
-    from homolog.checkpoint.open import open_checkpoint
     from homolog.checkpoint.session import Session
     from homolog.cli import output
     from homolog.cli.progress import Progress
     from homolog.roles.inspect import inspect as inspect_checkpoint
+    from homolog.sketch.opened import SketchFile, open_model
 
     session = Session(budget=None if budget is None else parse_bytes(budget), offline=offline)
-    with open_checkpoint(m, session) as checkpoint, Progress() as progress:
+    with open_model(m, session) as checkpoint, Progress() as progress:
+        if isinstance(checkpoint, SketchFile):
+            return _inspect_sketch(checkpoint, json=json)
         progress.follow("reading", lambda: checkpoint.meter.bytes, checkpoint.nbytes)
         inspection = inspect_checkpoint(checkpoint, values=values)
     if json:
         output.print_json(inspection.to_json())
     else:
         _print_summary(inspection, output.console())
+    return 0
+
+
+def _inspect_sketch(sketch: SketchFile, *, json: bool) -> int:
+    from homolog.cli import output
+    from homolog.cli.sketch import describe, print_sketch
+
+    if json:
+        output.print_json(describe(sketch.stored, sketch.path))
+    else:
+        print_sketch(sketch.stored, sketch.path, output.console())
     return 0
 
 

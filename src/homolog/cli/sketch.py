@@ -94,7 +94,7 @@ def print_sketch(stored: Stored, path: Path, console: Console) -> None:
             "projected",
             f"{kept['rows']:,} rows, {kept['numbers_a_row']} numbers of {kept['row_width']} each: they {rebuilt}",
         ),
-        *(("cannot", text) for text in stored.limits),
+        *(("note", text) for text in stored.limits),
     ):
-        table.add_row(name, printable(str(value)), style="yellow" if name == "cannot" else None)
+        table.add_row(name, printable(str(value)), style="yellow" if name == "note" else None)
     console.print(table, markup=False)

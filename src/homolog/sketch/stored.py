@@ -94,9 +94,9 @@ class Stored:
             "a sketch alone can be forged: it says something of the weights only as far as it is known to come from them; "
             "whoever has them makes it again and compares the bytes"
         )
-        bound = "it holds a digest of every tensor"
+        bound = "that two models are identical shows only against another one that holds a digest of every tensor"
         if self.tensors is None:
-            share = self.source.read_bytes / max(self.source.of_bytes, 1)
+            share = min(1.0, self.source.read_bytes / max(self.source.of_bytes, 1))
             bound = (
                 f"it is bound to the {share:.1%} of the weights that were read for it, not to the rest, and cannot show that two models "
                 "are identical"
