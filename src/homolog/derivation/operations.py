@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from homolog.derivation.layers import LayerOrigin
 from homolog.probes.finding import Finding
 from homolog.probes.pair import Pair
+from homolog.sketch.stream import lattice_precision
 
 __all__ = ["Operation", "find_direction", "read_operations"]
 
@@ -67,9 +70,36 @@ def read_operations(pair: Pair, origins: Sequence[LayerOrigin], ffn: Sequence[Fi
                 "frozen_core", f"the sampled FFN rows of {_layers(frozen)} of B are bit-identical to their source"
             )
         )
-    if len(frozen) < len(known):
+    found += _requantised(pair)
+    if len(frozen) < len(known) and not _explained_by_rounding(pair, known):
         found.append(Operation("continued_training", "numbers differ in layers whose units kept their indices"))
     return tuple(found)
+
+
+def _requantised(pair: Pair) -> list[Operation]:
+    a, b = pair.a.lattice, pair.b.lattice
+    if a == b:
+        return []
+    if not a:
+        return [Operation("quantised", f"the FFNs of B are stored as {b}, those of A are not quantised")]
+    if not b:
+        return [Operation("dequantised", f"the FFNs of A are stored as {a}, those of B are not quantised")]
+    return [Operation("requantised", f"the FFNs of A are stored as {a}, those of B as {b}")]
+
+
+def _explained_by_rounding(pair: Pair, known: Sequence[LayerOrigin]) -> bool:
+    """Whether the FFN rows of most layers differ by no more than their quantisation rounds."""
+    rounding = lattice_precision(pair.a.lattice) + lattice_precision(pair.b.lattice)
+    if not rounding:
+        return False
+    blocks = {(block.layer, block.expert, block.shared): block.up for block in pair.a.units if not block.flaw}
+    origins = {origin.b: origin.a for origin in known if origin.a is not None}
+    moved = []
+    for block in pair.b.units:
+        source = blocks.get((origins.get(block.layer, -1), block.expert, block.shared))
+        if source is not None and source.shape == block.up.shape and not block.flaw:
+            moved.append(float(np.linalg.norm(block.up - source) / max(float(np.linalg.norm(source)), 1e-30)))
+    return bool(moved) and float(np.median(moved)) <= rounding
 
 
 def _without_indices(ffn: Sequence[Finding]) -> tuple[Operation, ...]:

@@ -75,6 +75,8 @@ OPERATIONS: Mapping[str, str] = {
     "frozen_core": "Frozen core",
     "merged": "Merged with another model",
     "quantised": "Quantised",
+    "dequantised": "Quantisation undone",
+    "requantised": "Quantised in another way",
     "vocabulary_changed": "Vocabulary changed",
     "units_permuted": "Units reordered",
     "units_split": "Units split",

@@ -98,6 +98,8 @@ class Sketch:
     model's own tokens."""
     layers_read: tuple[int, ...] | None = None
     """The layers that were read, where others were not; ``None`` where all were."""
+    lattice: str = ""
+    """How the FFN matrices are quantised, most of them if several ways; empty if they are not."""
 
     def has_read(self, layer: int) -> bool:
         """Whether a layer was read."""

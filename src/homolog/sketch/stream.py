@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -16,7 +17,7 @@ from homolog.sketch.held import HeldCheckpoint
 from homolog.sketch.plan import ReadingPlan
 from homolog.sketch.sketch import Sketch, TokenRows, UnitBlock, ValueBlock
 
-__all__ = ["Progress", "read_sketch", "read_token_rows"]
+__all__ = ["Progress", "lattice_precision", "read_sketch", "read_token_rows"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the steps done and the steps in all."""
@@ -90,6 +91,7 @@ def read_sketch(
         spreads={kind[-1]: tuple(curve) for kind, curve in spreads.items() if len(curve) == layers},
         warnings=tuple(_warnings(units, values)),
         layers_read=plan.layers,
+        lattice=_lattice(checkpoint, anatomy),
     )
 
 
@@ -124,8 +126,22 @@ def read_token_rows(
 
 def _precision(info: TensorInfo) -> float:
     """Relative to a row: a number of b bits that shares its scale with others is off by some 2^-(b-1) of their usual size."""
-    bits = re.search(r"\d", info.lattice)
-    return 2.0 ** (1 - int(bits[0])) if bits else _PRECISION.get(info.dtype, 2.0**-8)
+    return lattice_precision(info.lattice) or _PRECISION.get(info.dtype, 2.0**-8)
+
+
+def lattice_precision(lattice: str) -> float:
+    """As `_precision`, of a kind of quantisation, the bits of which are the first digit of its name; 0 where there is none."""
+    bits = re.search(r"\d", lattice)
+    return 2.0 ** (1 - int(bits[0])) if bits else 0.0
+
+
+def _lattice(checkpoint: Checkpoint, anatomy: Anatomy) -> str:
+    kinds = Counter(
+        checkpoint.tensors[view.tensor].lattice
+        for role, view in anatomy.views.items()
+        if role.kind.startswith("ffn.") and len(view.shape) == 2
+    )
+    return max(sorted(kinds), key=kinds.__getitem__, default="")
 
 
 def _has_columns(role: Role, view: View) -> bool:

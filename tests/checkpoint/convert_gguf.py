@@ -1,0 +1,136 @@
+"""Writes a hub's model as GGUF, as llama.cpp's converter does, with the names and the writer of the gguf package.
+
+What it does to the tensors is transcribed from the sources of llama-cpp-python 0.3.36, vendor/llama.cpp/conversion/: llama.py (rotary
+pairs side by side), gpt2.py (Conv1D turned), qwen.py (experts stacked), gemma.py and nemotron.py (one added to norms), base.py
+(vectors are kept in F32, added tokens are marked).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gguf.constants import MODEL_ARCH, MODEL_ARCH_NAMES, GGMLQuantizationType, TokenType
+from gguf.gguf_writer import GGUFWriter
+from gguf.quants import quantize
+from gguf.tensor_mapping import get_tensor_name_map
+
+from homolog.checkpoint.base import Array, Checkpoint
+from homolog.checkpoint.open import open_checkpoint
+
+ARCHITECTURES = {
+    "llama": MODEL_ARCH.LLAMA,
+    "qwen2": MODEL_ARCH.QWEN2,
+    "qwen2_moe": MODEL_ARCH.QWEN2MOE,
+    "gpt2": MODEL_ARCH.GPT2,
+    "gemma3_text": MODEL_ARCH.GEMMA3,
+    "gemma2": MODEL_ARCH.GEMMA2,
+}
+SIZES = {
+    "block_count": ("num_hidden_layers", "n_layer"),
+    "embedding_length": ("hidden_size", "n_embd"),
+    "feed_forward_length": ("intermediate_size", "n_inner"),
+    "attention.head_count": ("num_attention_heads", "n_head"),
+    "attention.head_count_kv": ("num_key_value_heads", "n_head"),
+    "attention.key_length": ("head_dim",),
+    "expert_count": ("num_experts",),
+}
+
+
+def convert(folder: Path, target: Path, kind: str = "F32", *, pieces: int = 0) -> Path:
+    """The model of a folder as one GGUF file (or several, of ``pieces`` tensors each), its matrices stored as ``kind``."""
+    with open_checkpoint(folder) as model:
+        writer = GGUFWriter(target, _architecture(model.config), split_max_tensors=pieces)
+        _add_sizes(writer, model.config)
+        if (folder / "tokenizer.json").exists():
+            _add_tokens(writer, json.loads((folder / "tokenizer.json").read_text("utf-8")), model.config["vocab_size"])
+        for name, weights in convert_tensors(model).items():
+            _add(writer, name, weights, GGMLQuantizationType[kind if weights.ndim > 1 else "F32"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def convert_tensors(model: Checkpoint) -> dict[str, Array]:
+    """The tensors by the names of llama.cpp, in its layout."""
+    config = model.config
+    heads = config.get("num_attention_heads", 0)
+    kv_heads = config.get("num_key_value_heads", heads)
+    depth = next(config[key] for key in SIZES["block_count"] if key in config)
+    names = get_tensor_name_map(ARCHITECTURES[config["model_type"]], depth)
+    experts: dict[str, list[Array]] = {}
+    tensors: dict[str, Array] = {}
+    for name in sorted(
+        model.tensors, key=lambda name: [int(part) if part.isdigit() else 0 for part in name.split(".")]
+    ):
+        weights = model.read_rows(name)
+        if config["model_type"] == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+            weights = weights.T
+        if config["model_type"] == "llama" and ".q_proj." in name:
+            weights = permute(weights, heads)
+        if config["model_type"] == "llama" and ".k_proj." in name:
+            weights = permute(weights, kv_heads)
+        if config["model_type"].startswith("gemma") and name.endswith("norm.weight"):
+            weights = weights + np.float32(1)
+        if ".experts." in name:
+            stack, _, rest = name.partition(".experts.")
+            experts.setdefault(f"{stack}.experts.{rest.split('.', 1)[1]}", []).append(weights)
+        else:
+            tensors[_rename(names, name)] = np.ascontiguousarray(weights)
+    return tensors | {_rename(names, name): np.stack(parts) for name, parts in experts.items()}
+
+
+def permute(weights: npt.NDArray[Any], heads: int) -> Array:
+    """``LlamaModel.permute``."""
+    halves = weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(weights.shape))
+
+
+def _rename(names: Any, name: str) -> str:
+    renamed = names.get_name(name, try_suffixes=(".weight", ".bias"))
+    assert renamed is not None, f"the gguf package has no name for {name}"
+    return str(renamed)
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    return str(MODEL_ARCH_NAMES[ARCHITECTURES[config["model_type"]]])
+
+
+def _add_sizes(writer: GGUFWriter, config: Mapping[str, Any]) -> None:
+    for key, spellings in SIZES.items():
+        value = next((config[spelling] for spelling in spellings if spelling in config), None)
+        if value is not None:
+            writer.add_uint32(f"{_architecture(config)}.{key}", value)
+
+
+def _add_tokens(writer: GGUFWriter, tokenizer: Mapping[str, Any], count: int) -> None:
+    """``get_vocab_base``: ids without a token are filled, added tokens are control or user-defined ones."""
+    vocabulary = {index: token for token, index in tokenizer["model"]["vocab"].items()}
+    added = {entry["id"]: entry for entry in tokenizer["added_tokens"]}
+    tokens: list[str] = []
+    kinds: list[TokenType] = []
+    for index in range(count):
+        if index in added:
+            tokens.append(added[index]["content"])
+            kinds.append(TokenType.CONTROL if added[index]["special"] else TokenType.USER_DEFINED)
+        else:
+            tokens.append(vocabulary.get(index, f"[PAD{index}]"))
+            kinds.append(TokenType.NORMAL if index in vocabulary else TokenType.UNUSED)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    merges = tokenizer["model"]["merges"]
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+
+
+def _add(writer: GGUFWriter, name: str, weights: Array, kind: GGMLQuantizationType) -> None:
+    if kind is GGMLQuantizationType.F32:
+        writer.add_tensor(name, weights)
+    else:
+        writer.add_tensor(name, quantize(weights, kind), raw_dtype=kind)
