@@ -140,6 +140,10 @@ class Checkpoint(ABC):
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Rows ``start:stop`` of the leading axis as stored, row-major and little-endian: for comparing bit by bit."""
 
+    def stored_order(self) -> tuple[str, ...]:
+        """The tensors in the order in which the files list them, as far as the reader knows it; else by name."""
+        return tuple(self.tensors)
+
     def locate(self, name: str) -> Path:
         """The file that holds a tensor, for errors to name."""
         return self.path

@@ -61,6 +61,7 @@ class RangedCheckpoint(Checkpoint):
         self.meter = meter
         self.notes = contents.notes
         self.tokenizer = tokenizer
+        self._order = tuple(contents.extents)
         self._extents = dict(sorted(contents.extents.items()))
         beside = sorted({extent.source.path for extent in self._extents.values()} - {*files})
         self.files = (*files, *beside)
@@ -102,6 +103,10 @@ class RangedCheckpoint(Checkpoint):
         """Rows ``start:stop`` as stored."""
         rows = self._rows(name)
         return rows.read_stored(*rows.check(start, stop)).tobytes()
+
+    def stored_order(self) -> tuple[str, ...]:
+        """The tensors in the order in which the files list them."""
+        return self._order
 
     def locate(self, name: str) -> Path:
         """The file that holds a tensor."""

@@ -1,7 +1,8 @@
 """Which family a checkpoint belongs to, and the role of each of its tensors.
 
 The names decide; config.json only breaks ties and gives the number of heads. A family is taken if it accounts for every
-tensor; what no family accounts for is ``unknown``, with the reason, and never a guess.
+tensor. Where no name is any family's, roles are inferred from shapes and values (`homolog.roles.anonymous`), as far as they are beyond
+doubt; what remains is ``unknown``, with the reason, and never a guess.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from homolog.checkpoint.base import Checkpoint
+from homolog.roles.anonymous.infer import infer_roles
 from homolog.roles.architecture import load_architectures
 from homolog.roles.fit import Fit, fit
 from homolog.roles.names import NameTable, shorten
@@ -32,7 +34,11 @@ def resolve(checkpoint: Checkpoint) -> Anatomy:
     table = NameTable(checkpoint.tensors)
     placed = [place for family in load_architectures() if (place := best_place(family, table)) is not None]
     if not placed:
-        return _unknown(checkpoint, "no tensor is named like the layers of a family that homolog knows")
+        inferred = infer_roles(checkpoint)
+        if isinstance(inferred, Anatomy):
+            return inferred
+        said = "no tensor is named like the layers of a family that homolog knows"
+        return _unknown(checkpoint, f"{said}, and the shapes and values do not tell its roles: {inferred}")
     known = max(place.known for place in placed)
     best = [place for place in placed if place.known == known]
     whole = [place for place in best if place.expected <= 2 * place.known]
