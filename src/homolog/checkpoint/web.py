@@ -172,7 +172,11 @@ class Web:
     def _get_once(
         self, url: str, path: Path, headers: Mapping[str, str], most: int, method: str, follow: bool
     ) -> Reply:
-        with self._open(url, headers, path, method, follow=follow) as (reply, _):
+        with (
+            # set aside before it is asked for: a small answer is here by the time that its length is known
+            self.budget.promise(min(most, _CHUNK), path) as promise,
+            self._open(url, headers, path, method, follow=follow) as (reply, _),
+        ):
             if reply.status != 200 or method == "HEAD":
                 return reply
             stated = _length(reply)
@@ -180,18 +184,18 @@ class Web:
                 raise TransferFailed(
                     path, at="answer", found=f"{stated} bytes", expected=f"a document of at most {most}"
                 )
+            promise.extend(min(most, _CHUNK) if stated is None else stated)
             parts: list[bytes] = []
             have = 0
-            with self.budget.promise(stated if stated is not None else _CHUNK, path) as promise:
-                for chunk in self._read(reply, promise):
-                    parts.append(chunk)
-                    have += len(chunk)
-                    if have > most:
-                        raise TransferFailed(
-                            path, at="answer", found=f"more than {most} bytes", expected="a small document"
-                        )
-                    if stated is None:
-                        promise.extend(_CHUNK)
+            for chunk in self._read(reply, promise):
+                parts.append(chunk)
+                have += len(chunk)
+                if have > most:
+                    raise TransferFailed(
+                        path, at="answer", found=f"more than {most} bytes", expected="a small document"
+                    )
+                if stated is None:
+                    promise.extend(_CHUNK)
             return Reply(reply.status, reply.headers, b"".join(parts), reply.raw)
 
     def _stream_range(self, target: Target, start: int, stop: int) -> Iterator[bytes]:
@@ -220,7 +224,11 @@ class Web:
             reply,
             moved,
         ):
-            if direct is not None and reply.status in _EXPIRED:
+            if (
+                (direct or moved) is not None
+                and origin_of(reply.url) != origin_of(target.url)
+                and reply.status in _EXPIRED
+            ):
                 target.direct = None  # a signed address runs out: ask for another
                 raise _FaultError(f"HTTP {reply.status} from the address that the server redirects to", 0.0)
             if reply.status not in (200, 206, 416):
