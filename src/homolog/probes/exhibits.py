@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from homolog.bank.storage import load_bank
 from homolog.probes.channels import common_roles
 from homolog.probes.pair import Pair
 
 __all__ = ["background", "gain_cosines", "std_curves"]
 
 
+_BANKED: Mapping[str, tuple[str, ...]] = {
+    "std_curves": tuple(f"std_curves.{kind}" for kind in "qkvo"),
+    "norm_gains": ("norm_gains",),
+}
+
+
 @cache
 def background(exhibit: str) -> Mapping[str, Any]:
-    """``text`` and ``values`` of one exhibit over pairs known to be independent (made by benchmarks/background.py)."""
-    kept: dict[str, dict[str, Any]] = json.loads(files("homolog.probes").joinpath("background.json").read_text("utf-8"))
-    return kept[exhibit]
+    """``text`` and ``values`` of one exhibit over the independent pairs of the bank: 101 values, from the least to the most."""
+    bank = load_bank()
+    values = np.concatenate([bank.values(name) for name in _BANKED[exhibit]])
+    drawn = np.quantile(values, np.linspace(0, 1, 101))
+    text = (
+        f"{len(values):,} values over {len(bank.pairs):,} pairs of {len(bank.models)} models trained independently of each other, "
+        "in steps of one per cent (homolog bank show)."
+    )
+    return {"text": text, "values": [float(value) for value in drawn]}
 
 
 def std_curves(pair: Pair) -> dict[str, object]:

@@ -42,7 +42,7 @@ def draw_curves(a: Sequence[float | None], b: Sequence[float | None]) -> Spec:
 
 
 def draw_spread(background: Sequence[float], pair: Sequence[tuple[str, float]]) -> Spec:
-    """Values of independent pairs as grey ticks above, those of this pair as rings below, on one axis that ends at 1."""
+    """Values of independent pairs as grey ticks above, one for each per cent, those of this pair as rings below; the axis ends at 1."""
     import altair as alt  # noqa: PLC0415
 
     lowest = min([*background, *(value for _, value in pair)])
@@ -58,7 +58,7 @@ def draw_spread(background: Sequence[float], pair: Sequence[tuple[str, float]]) 
         )
 
     ours = [{"row": _OURS, "x": value, "says": f"{name}: {value:.3f}"} for name, value in pair]
-    others = [{"row": _OTHERS, "x": value, "says": f"an independent pair: {value:.3f}"} for value in background]
+    others = [{"row": _OTHERS, "x": value, "says": f"independent pairs: {value:.3f}"} for value in background]
     rings = chart("ours").mark_point(shape="circle", size=54, stroke=PAIR, strokeWidth=1.8, fill="transparent")
     if not others:
         return finish(alt.layer(rings), 74, ours=ours)
