@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.roles.names.folded import unfold
+
 __all__ = ["CASES", "Case", "case"]
 
 
@@ -27,7 +29,7 @@ def _read() -> list[Case]:
     cases = []
     for file in sorted((Path(__file__).parent / "names").glob("*.json")):
         for name, data in json.loads(file.read_text("utf-8"))["cases"].items():
-            cases.append(Case(file.stem, name, data["config"], data["tensors"]))
+            cases.append(Case(file.stem, name, data["config"], unfold(data["tensors"])))
     return cases
 
 

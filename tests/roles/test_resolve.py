@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -47,8 +48,9 @@ def test_every_tensor_of_a_real_class_has_a_role_or_a_reason(one: Case) -> None:
 @pytest.mark.parametrize("one", CASES, ids=str)
 def test_without_config_the_names_give_the_same_roles(one: Case) -> None:
     told, untold = resolve(of_shapes(one.tensors, one.config)), resolve(of_shapes(one.tensors))
-    assert untold.views == told.views
-    assert untold.unused == told.unused
+    headless = {name for name, reason in untold.unused.items() if reason.endswith("how many heads there are")}
+    assert untold.views == {role: view for role, view in told.views.items() if view.tensor not in headless}
+    assert {name: reason for name, reason in untold.unused.items() if name not in headless} == told.unused
     if untold.architecture != told.architecture:
         assert any(f"{told.architecture}" in note and "same layout" in note for note in untold.notes)
 
@@ -170,10 +172,20 @@ def test_experts_dense_layers_and_the_shared_expert_are_told_apart() -> None:
 @pytest.mark.parametrize("one", CASES, ids=str)
 def test_one_lost_tensor_is_found_or_listed_as_missing(one: Case) -> None:
     whole = resolve(of_shapes(one.tensors, one.config))
-    for name in one.tensors:
+    alike = {re.sub(r"\d+", "#", name): name for name in one.tensors}
+    for name in alike.values():
         rest = {other: shape for other, shape in one.tensors.items() if other != name}
         anatomy = resolve(of_shapes(rest, one.config))
         lost = [role for role, view in whole.views.items() if view.tensor == name]
+        if anatomy.reason is not None:
+            assert whole.dims.layers == 1  # by the anchor of its one layer the family is found
+            continue
+        if anatomy.architecture != whole.architecture:
+            assert {anatomy.architecture, whole.architecture} == {
+                "clip_text",
+                "clip_vision",
+            }  # of two towers the whole one
+            continue
         assert set(anatomy.views) >= set(whole.views) - set(lost)
         if anatomy.missing:
             assert name in anatomy.missing[0]
@@ -221,7 +233,7 @@ def test_ffn_widths_may_differ_by_layer() -> None:
     ("rename", "words"),
     [
         (lambda name: name.replace("self_attn", "attention"), "no tensor is named like the layers"),
-        (lambda name: name.replace("mlp.", "feed_forward."), "does not name 9 of the tensors"),
+        (lambda name: name.replace("mlp.", "ff."), "does not name 9 of the tensors"),
     ],
     ids=["no layer is recognised", "only attention is recognised"],
 )
@@ -375,9 +387,11 @@ def test_a_model_type_is_a_hint_and_names_decide() -> None:
 def test_the_same_layout_is_noted() -> None:
     mistral = case("mistral", "untied")
     told = resolve(of_shapes(mistral.tensors, mistral.config))
-    assert told.notes[0] == "llama and mistral store the same layout; taken as mistral: config.json says so"
+    words = r"(\w+, )*llama(, \w+)* and mistral store the same layout; taken as mistral: config\.json says so"
+    assert re.fullmatch(words, told.notes[0])
     untold = resolve(of_shapes(mistral.tensors))
-    assert untold.notes[0] == "mistral and llama store the same layout; taken as llama: it is the first by preference"
+    words = r"(\w+, )*mistral(, \w+)* and llama store the same layout; taken as llama: it is the first by preference"
+    assert re.fullmatch(words, untold.notes[0])
 
 
 def test_old_spellings_and_buffers_of_published_files() -> None:

@@ -9,10 +9,10 @@ from itertools import islice
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.roles.names import NameTable, shorten
-from homolog.roles.place import Place, Target, targets
+from homolog.roles.place import Place
 from homolog.roles.role import Role, Space, View
 from homolog.roles.roll import Key, call_roll
-from homolog.roles.rules import Architecture, Rule
+from homolog.roles.rules import Architecture, Rule, Target
 from homolog.roles.sizes import Stated
 from homolog.roles.views import Measures, Problem, Unread, find_views
 
@@ -77,8 +77,11 @@ def fit(place: Place, table: NameTable, checkpoint: Checkpoint) -> Fit:
         for key, spellings in claims.found.items():
             if (family.rules[key[0]].order in ("measured", "heads")) is measured:
                 roles.read(key, spellings)
-    found = {*claims.found, *_stand_ins(family, offsets, claims.found, roles.given, roles.views)}
-    roll = call_roll(place, roles.views, found, offsets)
+    shown = {key[0]: family.rules[key[0]].names[min(spellings)[0]] for key, spellings in claims.found.items()}
+    met = _stand_ins(family, offsets, roles.given, roles.views)
+    found = {*claims.found, *met}
+    shown |= {number: family.rules[instead].names[0] for (number, _, _), instead in met.items()}
+    roll = call_roll(place, roles.views, found, offsets, shown)
     required, lost = roll.count()
     missing = list(islice(roll.absent(), MOST_NAMED))
     if lost > len(missing):
@@ -102,7 +105,7 @@ def _claim(place: Place, table: NameTable) -> _Claims:
     claims = _Claims()
     for prefix, top in ((place.body, False), (place.top, True)):
         groups = table.below(prefix)
-        for key, candidates in targets(place.family, top=top).items():
+        for key, candidates in place.family.targets[top].items():
             for name, holes in groups.get(key, ()):
                 target = next((target for target in candidates if target.spelling.fits(holes)), None)
                 if target is not None and name not in claims.names:
@@ -177,28 +180,21 @@ class _Roles:
 
 
 def _stand_ins(
-    family: Architecture,
-    offsets: Mapping[str, int],
-    found: Iterable[Key],
-    given: Mapping[Key, tuple[Role, ...]],
-    views: Mapping[Role, View],
-) -> set[Key]:
-    """Required tensors that are not there because their roles are stored in another way."""
+    family: Architecture, offsets: Mapping[str, int], given: Mapping[Key, tuple[Role, ...]], views: Mapping[Role, View]
+) -> dict[Key, int]:
+    """Required tensors that are not there because their roles are stored in another way, and the rule of that way."""
     wanted = {number: rule.gives for number, rule in enumerate(family.rules) if rule.required}
-    met: set[Key] = set()
-    for key in found:
+    met: dict[Key, int] = {}
+    for key, roles in given.items():
         rule = family.rules[key[0]]
-        if not rule.also or key not in given:
+        if not rule.also:
             continue
+        layer = key[1] + offsets[rule.stack] if key[1] >= 0 else -1
         for number, parts in wanted.items():
             if parts & rule.gives:
-                numbers = {role.expert for role in given[key]}
-                layer = key[1] + offsets[rule.stack] if key[1] >= 0 else key[1]
-                met |= {
-                    (number, key[1], expert)
-                    for expert in numbers
-                    if all(part.role(layer, expert) in views for part, _, _ in parts)
-                }
+                for expert in {role.expert for role in roles}:
+                    if all(part.role(layer, expert) in views for part, _, _ in parts):
+                        met[number, key[1], expert] = key[0]
     return met
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-__all__ = ["NameTable", "Template", "is_index", "shorten", "template"]
+__all__ = ["Key", "NameTable", "Template", "is_index", "shorten", "template"]
 
 _PLACES = ("{layer}", "{expert}")
 _HOLE = "."
@@ -88,6 +88,7 @@ class NameTable:
     _below: dict[str, dict[Key, list[tuple[str, tuple[int, ...]]]]] = field(init=False, default_factory=dict)
     _ends: dict[Key, list[str]] = field(init=False, default_factory=dict)
     _before: dict[Template, tuple[str, ...]] = field(init=False, default_factory=dict)
+    _counts: dict[tuple[str, ...], int] = field(init=False, default_factory=dict)
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple(names)
@@ -95,6 +96,7 @@ class NameTable:
         self._below = {}
         self._ends = {}
         self._before = {}
+        self._counts = {}
         for name, segments in self._split.items():
             self._ends.setdefault(_end(segments), []).append(name)
 
@@ -113,6 +115,13 @@ class NameTable:
             prefixes = tuple(sorted(counts, key=lambda prefix: (-counts[prefix], len(prefix), prefix)))
             self._before[anchor] = prefixes
         return prefixes[:most]
+
+    def count_below(self, prefixes: tuple[str, ...]) -> int:
+        """How many names start with any of the prefixes."""
+        count = self._counts.get(prefixes)
+        if count is None:
+            count = self._counts[prefixes] = sum(name.startswith(prefixes) for name in self.names)
+        return count
 
     def below(self, prefix: str) -> dict[Key, list[tuple[str, tuple[int, ...]]]]:
         """Names that start with ``prefix``, grouped by key, each with the numbers in its holes."""

@@ -7,8 +7,9 @@ doubt; what remains is ``unknown``, with the reason, and never a guess.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.roles.anonymous.infer import infer_roles
@@ -16,7 +17,7 @@ from homolog.roles.architecture import load_architectures
 from homolog.roles.fit import Fit, fit
 from homolog.roles.names import NameTable, shorten
 from homolog.roles.notes import describe
-from homolog.roles.place import best_place
+from homolog.roles.place import Place, best_place
 from homolog.roles.role import Anatomy, Dims, Traits
 from homolog.roles.sizes import check_config, contradiction, measure
 
@@ -46,14 +47,42 @@ def resolve(checkpoint: Checkpoint) -> Anatomy:
         closest = min(best, key=lambda place: place.family.preference)
         found = f"only {closest.known} of at least {closest.expected} tensors of its layers are there"
         return _unknown(checkpoint, f"the names are closest to the family {closest.family.id}, but {found}")
-    fits = [fit(place, table, checkpoint) for place in whole]
-    refusals = [_refusal(checkpoint, candidate) for candidate in fits]
-    fitting = [candidate for candidate, refusal in zip(fits, refusals, strict=True) if refusal is None]
+    fits: list[Fit] = []
+    refusals: list[str | None] = []
+    fitting: list[Fit] = []
+    for places in _in_turn(checkpoint, whole):
+        fits += _fit_all(places, table, checkpoint)
+        refusals += [_refusal(checkpoint, candidate) for candidate in fits[len(refusals) :]]
+        fitting = [candidate for candidate, refusal in zip(fits, refusals, strict=True) if refusal is None]
+        if fitting:
+            break
     if not fitting:
         nearest, refusal = min(zip(fits, refusals, strict=True), key=lambda pair: (pair[0].lacks, *_rank(pair[0])))
         return _unknown(checkpoint, f"the names are closest to the family {nearest.family.id}, but {refusal}")
     chosen = _choose(checkpoint, fitting)
     return _anatomy(checkpoint, chosen, fitting)
+
+
+def _in_turn(checkpoint: Checkpoint, places: Sequence[Place]) -> Iterator[list[Place]]:
+    """Places with the fewest absent tensors first, and those that config.json hints at with the first of them."""
+    hint = checkpoint.config.get("model_type")
+    hinted = [place for place in places if hint in place.family.model_types]
+    rest = sorted((place for place in places if place not in hinted), key=lambda place: place.absent)
+    groups = [list(group) for _, group in groupby(rest, key=lambda place: place.absent)] or [[]]
+    yield hinted + groups[0]
+    yield from groups[1:]
+
+
+def _fit_all(places: Sequence[Place], table: NameTable, checkpoint: Checkpoint) -> list[Fit]:
+    """The fit of each place; families that make the same of the tensors share the work."""
+    done: dict[tuple[object, ...], Fit] = {}
+    fits = []
+    for place in places:
+        signature = place.signature
+        if signature not in done:
+            done[signature] = fit(place, table, checkpoint)
+        fits.append(replace(done[signature], family=place.family))
+    return fits
 
 
 def _refusal(checkpoint: Checkpoint, candidate: Fit) -> str | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from homolog.roles.names import shorten
+from homolog.roles.names import Template, shorten
 from homolog.roles.place import Place
 from homolog.roles.role import Role, Space, View
 from homolog.roles.rules import Rule
@@ -30,6 +30,8 @@ class Roll:
     variants: Mapping[tuple[str, int], set[str]]
     """Of each layer of a stack."""
     offsets: Mapping[str, int]
+    shown: Mapping[int, Template]
+    """For each rule the spelling that the model uses elsewhere."""
 
     def expected_in(self, rule: Rule) -> Sequence[int]:
         """The layers that should have the rule's tensor, -1 for one that stands outside of the layers."""
@@ -74,9 +76,9 @@ class Roll:
     def absent(self) -> Iterator[str]:
         """The missing ones, in words."""
         for number, rule in enumerate(self.place.family.rules):
-            spelling = rule.names[0]
+            spelling = self.shown.get(number, rule.names[0])
             for layer in self.expected_in(rule) if rule.required else ():
-                for expert in range(self.experts_in(rule, layer)) if spelling.expert >= 0 else (-1,):
+                for expert in range(self.experts_in(rule, layer)) if rule.names[0].expert >= 0 else (-1,):
                     if (number, layer, expert) not in self.found:
                         start = self.place.top if rule.top else self.place.body
                         shown = layer + self.offsets[rule.stack] if layer >= 0 else -1
@@ -87,10 +89,16 @@ class Roll:
             yield f"layer {layer + self.offsets[stack]} FFN, {' or '.join(variants)}"
 
 
-def call_roll(place: Place, views: Mapping[Role, View], found: Collection[Key], offsets: Mapping[str, int]) -> Roll:
+def call_roll(
+    place: Place,
+    views: Mapping[Role, View],
+    found: Collection[Key],
+    offsets: Mapping[str, int],
+    shown: Mapping[int, Template],
+) -> Roll:
     """``found`` has the number of the rule, the layer and the expert of every tensor with a role.
 
-    ``offsets`` has the number of the first layer of each stack.
+    ``offsets`` has the number of the first layer of each stack, ``shown`` how the model spells the names of a rule.
     """
     variants: dict[tuple[str, int], set[str]] = {}
     layers: Counter[str] = Counter()
@@ -98,7 +106,7 @@ def call_roll(place: Place, views: Mapping[Role, View], found: Collection[Key], 
         rule = place.family.rules[number]
         variants.setdefault((rule.stack, layer), set()).add(rule.variant)
         layers[rule.stack] = max(layers[rule.stack], layer + 1)
-    return Roll(place, found, layers, _experts(views), variants, offsets)
+    return Roll(place, found, layers, _experts(views), variants, offsets, shown)
 
 
 def _experts(views: Mapping[Role, View]) -> Counter[int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from homolog.roles.names import Template
+from homolog.roles.names import Key, Template
 from homolog.roles.role import Role, Space, Traits
 
-__all__ = ["Architecture", "Ignore", "Part", "Rule"]
+__all__ = ["Architecture", "Ignore", "Part", "Rule", "Target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Part:
         return wanted in (self.kind, f"{self.kind} {self.part}", f"{self.kind} {self.detail}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rule:
     """Tensors with a role: names, roles, and what the stored axes count."""
 
@@ -71,7 +72,7 @@ class Rule:
         """Whether the tensor holds all experts of a layer."""
         return "stacked" in self.leading
 
-    @property
+    @cached_property
     def gives(self) -> frozenset[tuple[Part, bool, str]]:
         """The roles that it gives, apart from layer and number: part, whether of one expert, and stack."""
         expert = self.stacked or self.names[0].expert >= 0
@@ -91,6 +92,18 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """One spelling of a rule, or of names to ignore."""
+
+    spelling: Template
+    preferred: int
+    """Among the spellings of its rule, 0 is the best."""
+    rule: int
+    """Its number in the family, -1 for names to ignore."""
+    ignore: Ignore | None = None
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A family: its rules, and where its config states the sizes."""
 
@@ -117,7 +130,29 @@ class Architecture:
     abstract: bool = False
     """Whether it only lends its rules to families that extend it."""
 
-    @property
+    @cached_property
+    def targets(self) -> Mapping[bool, Mapping[Key, Sequence[Target]]]:
+        """What the family says of each key below its top (``True``) and below its body (``False``)."""
+        keys: dict[bool, dict[Key, list[Target]]] = {True: {}, False: {}}
+        for number, rule in enumerate(self.rules):
+            for preferred, spelling in enumerate(rule.names):
+                keys[rule.top].setdefault(spelling.key, []).append(Target(spelling, preferred, number))
+        for ignore in self.ignores:
+            for spelling in ignore.names:
+                keys[ignore.top].setdefault(spelling.key, []).append(Target(spelling, 0, -1, ignore))
+        return keys
+
+    @cached_property
+    def common(self) -> tuple[Rule, ...]:
+        """The rules that every layer of the first stack must meet in one way only."""
+        others = {role for rule in self.rules if rule.also for role in rule.gives}
+        return tuple(
+            rule
+            for rule in self.rules
+            if rule.required and rule.names[0].layer >= 0 and not (rule.variant or rule.stack or rule.gives & others)
+        )
+
+    @cached_property
     def stacks(self) -> tuple[str, ...]:
         """The stacks of layers, in the order in which they are numbered."""
         return tuple(dict.fromkeys(rule.stack for rule in self.rules if rule.names[0].layer >= 0))

@@ -78,7 +78,8 @@ def _family(table: Table, parent: Architecture | None) -> Architecture:
     rules = tuple(rule for entry in table.tables("tensor", TENSOR_KEYS) for rule in _rules(entry))
     abstract = table.get("abstract", bool, False)
     ignores = tuple(_ignore(entry) for entry in table.tables("ignore", IGNORE_KEYS))
-    config = {key: table.sub("config", SIZES).strings(key) for key in table.data.get("config", {})}
+    stated = table.sub("config", SIZES)
+    config = {key: stated.strings(key) if value else () for key, value in stated.data.items()}
     if parent is None:
         traits = _traits(table.sub("traits", TRAIT_KEYS), None)
         anchor = _NOWHERE if abstract and "anchor" not in table.data else table.template("anchor")

@@ -1,9 +1,10 @@
 """Write the tensor names and shapes of tiny instances of the real model classes, as JSON beside this script.
 
-The tests read the JSON; this script needs ``torch`` and ``transformers``, which homolog itself never does:
+The tests read the JSON, where ``{0-2}`` in a name stands for each number of the range; this script needs ``torch`` and
+``transformers``, which homolog itself never does. Run it from the root of the repository:
 
     pip install torch==2.13.0 transformers==5.23.0
-    python tests/roles/names/make.py
+    python -m tests.roles.names.make [family …]
 
 Models of transformers are saved and the header of the saved file is read, so that the names are those of published checkpoints
 (tied tensors left out, experts one by one), not those in memory. The modules of SCEPTR are rebuilt with the attribute names of
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.roles.names.folded import fold
 from torch import nn
 
 transformers: Any = import_module("transformers")
@@ -39,19 +42,353 @@ MOE = {
 GPT2 = {"vocab_size": 40, "n_embd": 16, "n_layer": 3, "n_head": 4, "n_positions": 32}
 BERT = {**SMALL, "max_position_embeddings": 32, "type_vocab_size": 2, "num_labels": 3}
 
-KEPT = (
-    *GPT2,
-    *MOE,
-    "n_inner",
-    "head_dim",
-    "max_position_embeddings",
-    "model_type",
-    "tie_word_embeddings",
-    "type_vocab_size",
-)
-"""Keys of config.json that say something about names and shapes."""
+TINY = {**SMALL, "num_hidden_layers": 2}
+TINY_GROUPED = {**TINY, "num_key_value_heads": 2}
+TINY_WIDE = {**TINY_GROUPED, "head_dim": 8}
+LATENT = {
+    **TINY,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 10,
+    "q_lora_rank": 12,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 2,
+    "v_head_dim": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 2,
+    "moe_intermediate_size": 12,
+    "first_k_dense_replace": 1,
+    "n_group": 2,
+    "topk_group": 1,
+}
+VISION = {**TINY, "image_size": 8, "patch_size": 4}
 
-CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+Recipes = dict[str, dict[str, tuple[str, dict[str, Any]]]]
+
+DECODERS: Recipes = {
+    "gemma": {"tied": ("GemmaForCausalLM", TINY_WIDE), "classifier": ("GemmaForSequenceClassification", TINY_WIDE)},
+    "gemma2": {"tied": ("Gemma2ForCausalLM", TINY_WIDE)},
+    "gemma3": {
+        "text": ("Gemma3ForCausalLM", TINY_WIDE),
+        "with a vision tower": (
+            "Gemma3ForConditionalGeneration",
+            {"text_config": TINY_WIDE, "vision_config": VISION, "mm_tokens_per_image": 4},
+        ),
+    },
+    "phi": {"language model": ("PhiForCausalLM", TINY), "normed": ("PhiForCausalLM", {**TINY, "qk_layernorm": True})},
+    "phi3": {
+        "grouped": ("Phi3ForCausalLM", {**TINY_GROUPED, "pad_token_id": 0}),
+        "plain": ("Phi3ForCausalLM", {**TINY, "pad_token_id": 0}),
+    },
+    "gpt_neox": {
+        "language model": ("GPTNeoXForCausalLM", TINY),
+        "no biases": ("GPTNeoXForCausalLM", {**TINY, "attention_bias": False}),
+        "classifier": ("GPTNeoXForSequenceClassification", TINY),
+    },
+    "gptj": {"language model": ("GPTJForCausalLM", {**GPT2, "n_layer": 2, "rotary_dim": 2})},
+    "gpt_neo": {
+        "language model": (
+            "GPTNeoForCausalLM",
+            {
+                "vocab_size": 40,
+                "hidden_size": 16,
+                "num_layers": 2,
+                "num_heads": 4,
+                "max_position_embeddings": 32,
+                "attention_types": [[["global", "local"], 1]],
+            },
+        )
+    },
+    "gpt_bigcode": {
+        "one key head": ("GPTBigCodeForCausalLM", {**GPT2, "n_layer": 2}),
+        "many key heads": ("GPTBigCodeForCausalLM", {**GPT2, "n_layer": 2, "multi_query": False}),
+    },
+    "falcon": {
+        "one key head": ("FalconForCausalLM", TINY),
+        "grouped": ("FalconForCausalLM", {**TINY, "new_decoder_architecture": True, "num_kv_heads": 2}),
+        "grouped, one norm": (
+            "FalconForCausalLM",
+            {**TINY, "new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1},
+        ),
+        "alibi, biases": (
+            "FalconForCausalLM",
+            {**TINY, "multi_query": False, "parallel_attn": False, "bias": True, "alibi": True},
+        ),
+    },
+    "opt": {
+        "language model": (
+            "OPTForCausalLM",
+            {**TINY, "ffn_dim": 24, "word_embed_proj_dim": 16, "max_position_embeddings": 32},
+        ),
+    },
+    "opt_projected": {
+        "language model": (
+            "OPTForCausalLM",
+            {
+                **TINY,
+                "ffn_dim": 24,
+                "word_embed_proj_dim": 8,
+                "do_layer_norm_before": False,
+                "max_position_embeddings": 32,
+            },
+        ),
+    },
+    "bloom": {"language model": ("BloomForCausalLM", {"vocab_size": 40, "hidden_size": 16, "n_layer": 2, "n_head": 4})},
+    "mpt": {
+        "language model": (
+            "MptForCausalLM",
+            {"vocab_size": 40, "d_model": 16, "n_layers": 2, "n_heads": 4, "max_seq_len": 32},
+        )
+    },
+    "glm": {"language model": ("GlmForCausalLM", {**TINY_WIDE, "pad_token_id": 0})},
+    "glm4": {"language model": ("Glm4ForCausalLM", {**TINY_WIDE, "pad_token_id": 0, "attention_bias": True})},
+    "olmo": {"language model": ("OlmoForCausalLM", TINY_GROUPED)},
+    "olmo2": {"language model": ("Olmo2ForCausalLM", TINY_GROUPED)},
+    "stablelm": {
+        "language model": ("StableLmForCausalLM", TINY_GROUPED),
+        "biases": ("StableLmForCausalLM", {**TINY_GROUPED, "use_qkv_bias": True}),
+        "normed by head": ("StableLmForCausalLM", {**TINY_GROUPED, "qk_layernorm": True}),
+        "parallel": ("StableLmForCausalLM", {**TINY_GROUPED, "use_parallel_residual": True}),
+    },
+    "starcoder2": {"language model": ("Starcoder2ForCausalLM", TINY_GROUPED)},
+    "minicpm3": {
+        "language model": (
+            "MiniCPM3ForCausalLM",
+            {**{key: LATENT[key] for key in LATENT if "rank" in key or "head_dim" in key}, **TINY},
+        )
+    },
+    "cohere": {
+        "tied": ("CohereForCausalLM", TINY_GROUPED),
+        "normed": ("CohereForCausalLM", {**TINY_GROUPED, "use_qk_norm": True}),
+        "without positions": ("Cohere2ForCausalLM", TINY_GROUPED),
+    },
+    "granite": {"language model": ("GraniteForCausalLM", TINY_GROUPED)},
+    "nemotron": {"language model": ("NemotronForCausalLM", {**TINY_WIDE, "pad_token_id": 0})},
+    "exaone4": {"language model": ("Exaone4ForCausalLM", TINY_GROUPED)},
+    "hunyuan_v1_dense": {"language model": ("HunYuanDenseV1ForCausalLM", {**TINY_WIDE, "pad_token_id": 0})},
+    "ernie4_5": {"language model": ("Ernie4_5ForCausalLM", TINY_WIDE)},
+    "smollm3": {"language model": ("SmolLM3ForCausalLM", {**TINY_GROUPED, "pad_token_id": 0})},
+    "seed_oss": {"language model": ("SeedOssForCausalLM", TINY_WIDE)},
+}
+
+MIXTURES: Recipes = {
+    "mixtral": {"language model": ("MixtralForCausalLM", {**TINY_GROUPED, "num_local_experts": 4})},
+    "qwen3_moe": {
+        "all sparse": ("Qwen3MoeForCausalLM", {**TINY_WIDE, "num_experts": 4, "moe_intermediate_size": 12}),
+        "dense first": (
+            "Qwen3MoeForCausalLM",
+            {
+                **TINY_WIDE,
+                "num_experts": 4,
+                "moe_intermediate_size": 12,
+                "mlp_only_layers": [0],
+                "attention_bias": True,
+            },
+        ),
+    },
+    "olmoe": {"language model": ("OlmoeForCausalLM", {**TINY_GROUPED, "num_experts": 4})},
+    "granitemoe": {"language model": ("GraniteMoeForCausalLM", {**TINY_GROUPED, "num_local_experts": 4})},
+    "phimoe": {
+        "language model": (
+            "PhimoeForCausalLM",
+            {**TINY_GROUPED, "num_local_experts": 4, "attention_bias": True, "lm_head_bias": True},
+        )
+    },
+    "deepseek_v2": {
+        "dense first": ("DeepseekV2ForCausalLM", LATENT),
+        "one query projection": ("DeepseekV2ForCausalLM", {**LATENT, "q_lora_rank": None}),
+    },
+    "deepseek_v3": {
+        "dense first": ("DeepseekV3ForCausalLM", LATENT),
+        "one query projection": ("DeepseekV3ForCausalLM", {**LATENT, "q_lora_rank": None}),
+    },
+    "glm4_moe": {
+        "dense first": (
+            "Glm4MoeForCausalLM",
+            {
+                **TINY_WIDE,
+                "n_routed_experts": 4,
+                "moe_intermediate_size": 12,
+                "attention_bias": True,
+                "use_qk_norm": True,
+                "pad_token_id": 0,
+            },
+        )
+    },
+    "gpt_oss": {"language model": ("GptOssForCausalLM", {**TINY_WIDE, "num_local_experts": 4})},
+    "llama4_text": {
+        "language model": (
+            "Llama4ForCausalLM",
+            {**TINY_WIDE, "num_local_experts": 4, "intermediate_size_mlp": 20, "interleave_moe_layer_step": 2},
+        )
+    },
+    "hunyuan_v1_moe": {
+        "language model": ("HunYuanMoEV1ForCausalLM", {**TINY_WIDE, "num_experts": 4, "moe_topk": 2, "pad_token_id": 0})
+    },
+    "ernie4_5_moe": {
+        "dense first": (
+            "Ernie4_5_MoeForCausalLM",
+            {
+                **TINY_GROUPED,
+                "moe_num_experts": 4,
+                "moe_num_shared_experts": 2,
+                "moe_intermediate_size": 12,
+                "moe_layer_start_index": 1,
+            },
+        )
+    },
+}
+
+SEQ = {
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "vocab_size": 40,
+}
+CLIP_TEXT = {**TINY, "max_position_embeddings": 32, "projection_dim": 12}
+ENCODERS: Recipes = {
+    "distilbert": {
+        case: (
+            kind,
+            {"vocab_size": 40, "dim": 16, "n_layers": 2, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 32},
+        )
+        for case, kind in {
+            "masked": "DistilBertForMaskedLM",
+            "base": "DistilBertModel",
+            "classifier": "DistilBertForSequenceClassification",
+            "questions": "DistilBertForQuestionAnswering",
+        }.items()
+    },
+    "albert": {
+        case: (kind, {**TINY, "embedding_size": 8, "max_position_embeddings": 32})
+        for case, kind in {
+            "pretraining": "AlbertForPreTraining",
+            "masked": "AlbertForMaskedLM",
+            "base": "AlbertModel",
+            "classifier": "AlbertForSequenceClassification",
+            "questions": "AlbertForQuestionAnswering",
+        }.items()
+    }
+    | {
+        "two groups": (
+            "AlbertModel",
+            {**TINY, "embedding_size": 8, "num_hidden_groups": 2, "max_position_embeddings": 32},
+        )
+    },
+    "mpnet": {
+        case: (kind, {**TINY, "max_position_embeddings": 32})
+        for case, kind in {
+            "masked": "MPNetForMaskedLM",
+            "base": "MPNetModel",
+            "classifier": "MPNetForSequenceClassification",
+            "questions": "MPNetForQuestionAnswering",
+        }.items()
+    },
+    "electra": {
+        case: (kind, {**TINY, "embedding_size": 8, "max_position_embeddings": 32})
+        for case, kind in {
+            "discriminator": "ElectraForPreTraining",
+            "generator": "ElectraForMaskedLM",
+            "base": "ElectraModel",
+            "classifier": "ElectraForSequenceClassification",
+            "questions": "ElectraForQuestionAnswering",
+        }.items()
+    },
+    "electra_base": {
+        case: (kind, {**TINY, "embedding_size": 16, "max_position_embeddings": 32})
+        for case, kind in {
+            "discriminator": "ElectraForPreTraining",
+            "generator": "ElectraForMaskedLM",
+            "token classifier": "ElectraForTokenClassification",
+        }.items()
+    },
+    "modernbert": {
+        "masked": (
+            "ModernBertForMaskedLM",
+            {**TINY, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
+        ),
+        "base": (
+            "ModernBertModel",
+            {**TINY, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
+        ),
+    },
+    "t5": {
+        "tied": (
+            "T5ForConditionalGeneration",
+            {"vocab_size": 40, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4},
+        ),
+        "encoder": (
+            "T5EncoderModel",
+            {"vocab_size": 40, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4},
+        ),
+    },
+    "t5_gated": {
+        "untied": (
+            "T5ForConditionalGeneration",
+            {
+                "vocab_size": 40,
+                "d_model": 16,
+                "d_kv": 4,
+                "d_ff": 24,
+                "num_layers": 2,
+                "num_decoder_layers": 3,
+                "num_heads": 4,
+                "feed_forward_proj": "gated-gelu",
+                "tie_word_embeddings": False,
+            },
+        ),
+    },
+    "bart": {
+        "language model": (
+            "BartForConditionalGeneration",
+            {**SEQ, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 32},
+        ),
+        "base": ("BartModel", {**SEQ, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 32}),
+    },
+    "whisper": {
+        "speech to text": (
+            "WhisperForConditionalGeneration",
+            {
+                **SEQ,
+                "encoder_ffn_dim": 24,
+                "decoder_ffn_dim": 24,
+                "num_mel_bins": 6,
+                "max_source_positions": 20,
+                "max_target_positions": 12,
+                "pad_token_id": 0,
+            },
+        ),
+        "base": (
+            "WhisperModel",
+            {
+                **SEQ,
+                "encoder_ffn_dim": 24,
+                "decoder_ffn_dim": 24,
+                "num_mel_bins": 6,
+                "max_source_positions": 20,
+                "max_target_positions": 12,
+                "pad_token_id": 0,
+            },
+        ),
+    },
+    "vit": {"base": ("ViTModel", VISION), "classifier": ("ViTForImageClassification", VISION)},
+    "clip_text": {
+        "projected": ("CLIPTextModelWithProjection", CLIP_TEXT),
+        "base": ("CLIPTextModel", CLIP_TEXT),
+        "with a vision tower": (
+            "CLIPModel",
+            {"text_config": CLIP_TEXT, "vision_config": {**VISION, "num_hidden_layers": 1}, "projection_dim": 12},
+        ),
+    },
+    "clip_vision": {
+        "projected": ("CLIPVisionModelWithProjection", {**VISION, "projection_dim": 12}),
+        "base": ("CLIPVisionModel", VISION),
+    },
+}
+
+CASES: Recipes = {
     "llama": {
         "untied": ("LlamaForCausalLM", GROUPED),
         "tied": ("LlamaForCausalLM", {**GROUPED, "tie_word_embeddings": True}),
@@ -102,6 +439,9 @@ CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "choice": ("BertForMultipleChoice", BERT),
         "base": ("BertModel", BERT),
     },
+    **DECODERS,
+    **MIXTURES,
+    **ENCODERS,
     "roberta": {
         "masked": ("RobertaForMaskedLM", {**BERT, "type_vocab_size": 1}),
         "untied": ("RobertaForMaskedLM", {**BERT, "tie_word_embeddings": False}),
@@ -125,8 +465,15 @@ def saved(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             header = json.loads(file.read(length))
         written = json.loads((Path(folder) / "config.json").read_text())
     header.pop("__metadata__", None)
-    config = {key: written[key] for key in KEPT if key in written}
-    return {"class": name, "config": config, "tensors": {key: header[key]["shape"] for key in sorted(header)}}
+    return {"class": name, "config": sizes(written), "tensors": {key: header[key]["shape"] for key in sorted(header)}}
+
+
+def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config.json says of names and shapes: its whole numbers, and the kind of model."""
+    kept = {key: value for key, value in config.items() if type(value) is int and not key.endswith("token_id")}
+    nested = {key: sizes(value) for key, value in config.items() if key.endswith("_config") and isinstance(value, dict)}
+    words = {key: config[key] for key in ("model_type", "tie_word_embeddings", "head_dim", "n_inner") if key in config}
+    return dict(sorted({**kept, **nested, **words}.items()))
 
 
 def stated(name: str, module: nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,15 +562,16 @@ def torch_encoders() -> dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]
 
 
 def main() -> None:
-    """Write one file a family."""
+    """Write one file a family, of all families or of those that are named."""
     made = f"torch {torch.__version__.partition('+')[0]}, transformers {transformers.__version__}"
-    written: dict[str, dict[str, Any]] = {
-        family: {case: saved(*recipe) for case, recipe in cases.items()} for family, cases in CASES.items()
-    }
-    written["torch_transformer_encoder"] = {
-        case: stated("nn.TransformerEncoder", *recipe()) for case, recipe in torch_encoders().items()
-    }
-    for family, cases in written.items():
+    wanted = sys.argv[1:] or [*CASES, "torch_transformer_encoder"]
+    for family in wanted:
+        if family == "torch_transformer_encoder":
+            cases = {case: stated("nn.TransformerEncoder", *recipe()) for case, recipe in torch_encoders().items()}
+        else:
+            cases = {case: saved(*recipe) for case, recipe in CASES[family].items()}
+        for case in cases.values():
+            case["tensors"] = fold(case["tensors"])
         (HERE / f"{family}.json").write_text(_lines({"made_with": made, "cases": cases}) + "\n", "utf-8")
 
 
