@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from homolog.derivation.layers import Inherited, LayerOrigin
 from homolog.derivation.operations import Operation
+from homolog.probes.agreement import BodyFinding
 from homolog.probes.bounds import log10_fixed_points, log10_fixed_points_within, log10_longest_increasing
 from homolog.probes.finding import Finding, GroupResult
 from homolog.probes.initialisation import Initialisation
@@ -102,6 +103,8 @@ class Comparison:
     warnings: tuple[str, ...]
     provenance: Provenance
     run: Run
+    agreement: BodyFinding = field(default_factory=BodyFinding)
+    """Tier 2: how far the bodies agree, beside independent models."""
 
     @property
     def exit_code(self) -> int:
@@ -136,6 +139,7 @@ class Comparison:
                 "evidence": dict(self.initialisation.evidence),
                 "text": self.initialisation.text,
             },
+            "agreement": self.agreement.to_json(),
             "layer_matrix": dict(self.layer_matrix),
             "derivation": {
                 "layers": [_origin(origin) for origin in self.origins],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log10
 
 from homolog.derivation.layers import Inherited
+from homolog.probes.agreement import ENOUGH, BodyFinding
 from homolog.probes.bounds import (
     combine_planned,
     log10_fixed_points,
@@ -64,6 +65,19 @@ _WHY_NOT = {
     "frozen_core": "No test that was run maps layers.",
 }
 
+_SEEN_BY_BODY = (
+    "units_split",
+    "residual_permuted",
+    "residual_rotated",
+    "units_permuted",
+    "units_permuted_and_residual_rotated",
+    "rescaled",
+    "layers_added",
+    "layers_dropped",
+    "frozen_core",
+)
+"""What a copy could have been through, any of it together, and still agree in most layers."""
+
 _ALWAYS_OPEN = (
     "distilled",
     "merged_in_small_part",
@@ -83,6 +97,8 @@ class Evidence:
     identical: bool
     unresolved: str | None = None
     """Why the roles of one model could not be found."""
+    body: BodyFinding = field(default_factory=BodyFinding)
+    """Tier 2: how far the bodies agree, beside independent models."""
 
     @property
     def planned(self) -> int:
@@ -111,10 +127,14 @@ class RuledOut:
 
     operation: str
     share: float
+    tier: int = 1
 
     @property
     def text(self) -> str:
         """In plain words."""
+        if self.tier == 2:
+            kept = f"{self.share:.0%} of the units of most layers kept their vectors"
+            return f"would have been found had {kept}, at any index and in any basis"
         return f"would have been found had at least {self.share:.0%} of the units of one tested group kept their index"
 
 
@@ -156,14 +176,18 @@ def decide(evidence: Evidence) -> Verdict:
         sentence = "A and B hold the same numbers: every tensor of B equals its counterpart in A bit for bit."
         return Verdict("identical", sentence, "no statistics are needed for equality", evidence.headline(), 1)
     headline = evidence.headline()
+    if headline is not None and headline <= RELATED:
+        return _agreeing(evidence, headline)
+    if evidence.body.related:
+        return _related_by_body(evidence)
     if headline is None:
         return _inconclusive(evidence, "no exact test could be carried out on this pair")
-    if headline <= RELATED:
-        return _agreeing(evidence, headline)
     if headline <= _WEAK:
         return _inconclusive(
             evidence, f"indices agree more than chance explains (p = 10^{headline:.1f}), but not beyond dispute"
         )
+    if evidence.body.value is not None and evidence.body.most is not None and not evidence.body.ordinary:
+        return _inconclusive(evidence, _beyond_the_bank(evidence.body))
     if not any(f.groups for f in evidence.findings if f.probe in _FFN):
         return _inconclusive(evidence, "no FFN could be compared, and the other tests alone do not clear a model")
     ruled_out, open_ = _weigh_power(evidence)
@@ -203,6 +227,34 @@ def _agreeing(evidence: Evidence, headline: float) -> Verdict:
         f"The weights support common descent: {seen}, where independent training gives about {_expected(evidence)}."
     )
     return Verdict("related", sentence, strength, headline, 1, None, (), ())
+
+
+def _related_by_body(evidence: Evidence) -> Verdict:
+    """Tier 2. Models of one start that were trained apart do not reach it, so no question of initialisation is left."""
+    body = evidence.body
+    share = body.agreement.body
+    sentence = (
+        f"The weights support common descent, on calibrated and not exact evidence: {share:.0%} of the FFN units of the median layer "
+        "have one partner in the other model that all their vectors point to, whatever the order of units and the basis of the residual "
+        f"stream; {body.pairs} pairs of independent models reach {body.most:.1%} at most."
+    )
+    if body.outside:
+        sentence += f" That was measured on models of other sizes: these have {', '.join(body.outside)}."
+    strength = (
+        f"beyond all {body.pairs} pairs of {body.models} independent models; calibrated, so that no figure below 1 in {body.models + 1} "
+        "can be given"
+    )
+    inherited = evidence.inherited
+    if inherited is not None and inherited.high < 0.5 and body.agreement.a_in_b.median < 0.5:
+        return Verdict("partly_related", sentence, strength, body.log10_p, 2, None, (), ("distilled",))
+    return Verdict("related", sentence, strength, body.log10_p, 2)
+
+
+def _beyond_the_bank(body: BodyFinding) -> str:
+    return (
+        f"{body.agreement.body:.1%} of the FFN units of the median layer agree in all their vectors, more than independent models do "
+        f"({body.most:.1%} at most in {body.pairs} pairs) and less than half"
+    )
 
 
 def _most_telling(evidence: Evidence) -> str:
@@ -249,6 +301,10 @@ def _weigh_power(evidence: Evidence) -> tuple[tuple[RuledOut, ...], tuple[str, .
             ruled_out.append(RuledOut(operation, min(shares)))
         else:
             open_.append(operation)
+    if evidence.body.ordinary:
+        seen = [operation for operation in open_ if operation in _SEEN_BY_BODY]
+        ruled_out += [RuledOut(operation, ENOUGH, tier=2) for operation in seen]
+        open_ = [operation for operation in open_ if operation not in seen]
     return tuple(ruled_out), tuple(open_)
 
 

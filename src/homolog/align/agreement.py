@@ -20,7 +20,7 @@ from homolog.align.residual import Frame
 from homolog.align.rotation import fit_body_frame
 from homolog.checkpoint.base import Array
 
-__all__ = ["Agreement", "DirectedAgreement", "measure_agreement"]
+__all__ = ["Agreement", "DirectedAgreement", "match_units", "measure_agreement"]
 
 _TESTED = 256
 """Units of a truncated FFN that are looked up among all that the other side has kept."""
@@ -75,6 +75,34 @@ def measure_agreement(a: Body, b: Body, embedding: Frame | None = None) -> Agree
     back = Frame(frame.b, frame.a)
     known = _NOTHING if embedding is None else _look_up(b, a, Frame(embedding.b, embedding.a))
     return Agreement(_look_up(b, a, back), _look_up(a, b, frame), fit, frame, known)
+
+
+def match_units(a: Body, b: Body, agreement: Agreement) -> tuple[tuple[list[Array], ...], tuple[list[Array], ...]]:
+    """Units of A and of B that are each other's: for each side the gates, ups and downs, a list of blocks (n, d), n the same on both.
+
+    Partners are mutual nearest gates between a layer of B and the layer of A that it came from. Empty lists without a frame.
+    """
+    found: tuple[tuple[list[Array], ...], tuple[list[Array], ...]] = (([], [], []), ([], [], []))
+    if agreement.frame is None:
+        return found
+    for block in b.blocks:
+        gates = unit_rows(block.units.gate @ agreement.frame.b)
+        best: tuple[float, Block, npt.NDArray[np.intp], npt.NDArray[np.intp]] | None = None
+        for other in a.blocks:
+            if other.layer != agreement.b_in_a.sources.get(block.layer):
+                continue
+            cosine = gates @ unit_rows(other.units.gate @ agreement.frame.a).T
+            partner = cosine.argmax(axis=1)
+            mutual = np.flatnonzero(cosine.argmax(axis=0)[partner] == np.arange(len(partner)))
+            score = float(cosine[mutual, partner[mutual]].sum())
+            if best is None or score > best[0]:
+                best = (score, other, partner[mutual], mutual)
+        if best is not None:
+            _, other, theirs, mine = best
+            for side, units, rows in ((0, other.units, theirs), (1, block.units, mine)):
+                for part, values in enumerate(units.parts):
+                    found[side][part].append(values[rows])
+    return found
 
 
 def _look_up(wanted: Body, among: Body, frame: Frame) -> DirectedAgreement:

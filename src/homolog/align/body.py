@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,6 +37,8 @@ class Block:
     cut: bool
     """Whether only the units with the longest gates were kept."""
     units: Units
+    merged: int = 0
+    """How many units went into others because they had one gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +57,33 @@ class Body:
         return sum(len(block.units) for block in self.blocks)
 
 
-def read_body(checkpoint: Checkpoint, anatomy: Anatomy, plan: BodyPlan | None = None) -> Body:
-    """Read the FFNs of a resolved checkpoint, FFN by FFN, with norm gains folded, scales balanced and split units merged.
+def read_body(
+    checkpoint: Checkpoint,
+    anatomy: Anatomy,
+    plan: BodyPlan | None = None,
+    shuffle: Callable[[str], np.random.Generator] | None = None,
+) -> Body:
+    """Read the FFNs of a resolved checkpoint, FFN by FFN, with norm gains folded and split units merged.
 
-    Raises CheckpointError where the file cannot be read. A model whose FFNs have no output matrix gives a body without blocks.
+    With ``shuffle``, a generator for each FFN by name, units are put in random order first: whatever is computed from the body then
+    cannot depend on their indices, not even in its rounding. Exact tests in the frame of a body need that. Raises CheckpointError where
+    the file cannot be read. A model whose FFNs have no output matrix gives a body without blocks.
     """
     plan = plan or BodyPlan()
-    found = [(role, _read(checkpoint, anatomy, role, plan.units)) for role in _choose(anatomy, plan.blocks)]
-    found = _without_unwritten([(role, units) for role, units in found if len(units) >= 2])
-    blocks = tuple(
-        Block(role.layer, role.expert, role.shared, _total(anatomy, role) > plan.units, merge_equal_gates(units))
-        for role, units in found
-    )
+    found = []
+    for role in _choose(anatomy, plan.blocks):
+        units = _read(checkpoint, anatomy, role, plan.units)
+        if shuffle is not None:
+            units = units.take(shuffle(str(role)).permutation(len(units)))
+        if len(units) >= 2:
+            found.append((role, units))
+    blocks = []
+    for role, units in _without_unwritten(found):
+        merged = merge_equal_gates(units)
+        cut = _total(anatomy, role) > plan.units
+        blocks.append(Block(role.layer, role.expert, role.shared, cut, merged, len(units) - len(merged)))
     gated = bool(blocks) and all(block.units.up is not None for block in blocks)
-    return Body(anatomy.dims.width, anatomy.dims.layers, gated, blocks)
+    return Body(anatomy.dims.width, anatomy.dims.layers, gated, tuple(blocks))
 
 
 def _choose(anatomy: Anatomy, most: int) -> list[Role]:

@@ -44,6 +44,11 @@ class Initialisation:
     evidence: Mapping[str, float]
     text: str
 
+    @property
+    def compared(self) -> bool:
+        """Whether gains or biases could be compared channel by channel."""
+        return "gain_correlation" in self.evidence or "bias_correlation" in self.evidence
+
     @classmethod
     def not_asked(cls) -> Initialisation:
         """For pairs whose indices do not agree in the first place."""

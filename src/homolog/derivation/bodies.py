@@ -1,0 +1,66 @@
+"""The second look: the bodies of two models aligned, where indices in the frame of the files and of the embeddings have not settled it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from homolog.align.agreement import measure_agreement
+from homolog.align.body import Body, read_body
+from homolog.align.residual import Frame
+from homolog.bank.storage import load_bank
+from homolog.checkpoint.base import Checkpoint
+from homolog.derivation.layers import LayerOrigin
+from homolog.probes.agreement import BodyFinding, weigh_agreement
+from homolog.probes.pair import Pair
+from homolog.roles.role import Anatomy
+
+__all__ = ["SecondLook", "align_bodies", "trace_by_bodies"]
+
+_RECOGNISED = 0.1
+"""Share of a layer's units that have to agree for its source to be named; wrong layers reach one unit in a hundred."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondLook:
+    """The bodies as read, and what their agreement says."""
+
+    finding: BodyFinding = field(default_factory=BodyFinding)
+    bodies: tuple[Body, Body] | None = None
+
+    @property
+    def frame(self) -> Frame | str:
+        """The body frame, or why there is none."""
+        return self.finding.agreement.frame or self.finding.absent or "the bodies could not be aligned"
+
+
+def align_bodies(
+    models: Sequence[Checkpoint], anatomies: Sequence[Anatomy], pair: Pair, embedding: Frame | None
+) -> SecondLook:
+    """Read both bodies, units in random order, and measure how far they agree; ``embedding`` is the frame of the embeddings.
+
+    Raises CheckpointError where a file cannot be read.
+    """
+    first, second = (
+        read_body(model, anatomy, shuffle=pair.rngs("body", side))
+        for side, model, anatomy in zip("ab", models, anatomies, strict=True)
+    )
+    widths = (first.width, second.width)
+    known = embedding if embedding is not None and (len(embedding.a), len(embedding.b)) == widths else None
+    return SecondLook(weigh_agreement(measure_agreement(first, second, known), load_bank(), anatomies), (first, second))
+
+
+def trace_by_bodies(look: SecondLook) -> tuple[LayerOrigin, ...]:
+    """Where the layers of B came from, by agreement of units: for copies whose units have lost their indices."""
+    assert look.bodies is not None
+    sizes: dict[int, int] = {}
+    for block in look.bodies[1].blocks:
+        sizes[block.layer] = sizes.get(block.layer, 0) + len(block.units)
+    found = look.finding.agreement.b_in_a
+    return tuple(
+        LayerOrigin(
+            layer, found.sources[layer] if share >= _RECOGNISED else None, share * (share >= _RECOGNISED), size, False
+        )
+        for layer, size in sorted(sizes.items())
+        for share in [found.by_layer[layer]]
+    )
