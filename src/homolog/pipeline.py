@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from homolog.align.layers import BlockMap
 from homolog.align.residual import Frame, fit_embedding_frame
+from homolog.checkpoint.adapters import LoneAdapter, is_adapter, match_base
 from homolog.checkpoint.address import show_address
 from homolog.checkpoint.base import Checkpoint
 from homolog.checkpoint.session import Session
@@ -84,7 +86,7 @@ def compare(
     chosen = {"seed": seed, "units": units, "deep": deep, "full": full, "budget": budget}
     provenance = Provenance.of("compare", inputs, chosen, defaults)
     session = Session(budget=budget, offline=offline)
-    with open_model(a, session) as first, open_model(b, session) as second:
+    with _open(a, session) as first, _open(b, session) as second:
         models = (first, second)
         anatomies = (anatomy_of(first), anatomy_of(second))
         with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are reported by name, not by warning
@@ -119,7 +121,7 @@ class _Examined:
 def _examine(reading: Reading, *, seed: int, full: bool) -> _Examined:
     """Stage by stage, until one decides, or the budget ends; what was decided before that counts."""
     models, anatomies = reading.models, reading.anatomies
-    if unresolved := _find_unresolved(anatomies):
+    if unresolved := _find_unresolved(models, anatomies):
         return _Examined(unresolved=unresolved)
     reading.bring_tokenizers()
     anchors = choose_anchors(*vocabularies_of(*models), anatomies[0].dims.vocab, anatomies[1].dims.vocab)
@@ -144,7 +146,7 @@ def _examine(reading: Reading, *, seed: int, full: bool) -> _Examined:
 def _examine_sketches(reading: Reading, *, seed: int, full: bool) -> _Examined:
     """In one stage: a sketch holds what it holds, and a checkpoint beside it is sketched alike."""
     models, anatomies = reading.models, reading.anatomies
-    if unresolved := _find_unresolved(anatomies):
+    if unresolved := _find_unresolved(models, anatomies):
         return _Examined(unresolved=unresolved)
     reading.bring_tokenizers()
     a, b, anchors = read_pair(models, anatomies, reading.progress)
@@ -156,8 +158,14 @@ def _examine_sketches(reading: Reading, *, seed: int, full: bool) -> _Examined:
     return _examine_pair(Pair(a, b, seed), anchors, identical, lambda finding: finding)
 
 
-def _find_unresolved(anatomies: tuple[Anatomy, Anatomy]) -> str | None:
+def _open(path: str | os.PathLike[str], session: Session) -> Checkpoint:
+    return LoneAdapter(Path(path)) if is_adapter(path) else open_model(path, session)
+
+
+def _find_unresolved(models: tuple[Checkpoint, Checkpoint], anatomies: tuple[Anatomy, Anatomy]) -> str | None:
     """Why the roles of one model cannot be known, in words."""
+    if said := match_base(models):
+        return said
     for name, anatomy in zip("AB", anatomies, strict=True):
         if anatomy.reason:
             return f"the architecture of {name} is not recognised: {anatomy.reason}"

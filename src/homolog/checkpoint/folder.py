@@ -154,7 +154,7 @@ def refuse_adapter(folder: Path, names: list[str]) -> None:
     """Raise ``IncompleteCheckpoint`` where there is an adapter: it is a change to a model, and the model is elsewhere."""
     adapters = [name for name in names if _ADAPTER.fullmatch(name)]
     if adapters:
-        expected = "the base model's weights too: merge the adapter into them and save the result, then read that"
+        expected = "its base model too: named as BASE+ADAPTER, the two are read as the merged model"
         raise IncompleteCheckpoint(
             folder / adapters[0], at="file", found="an adapter (LoRA) without its base model", expected=expected
         )

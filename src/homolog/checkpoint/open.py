@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from homolog.checkpoint.adapters import open_adapter, split_address
 from homolog.checkpoint.address import name_repository, parse_address
 from homolog.checkpoint.base import Checkpoint, Meter
 from homolog.checkpoint.extent import Extent
@@ -14,6 +15,7 @@ from homolog.checkpoint.folder import Choice, choose_file, choose_files, read_co
 from homolog.checkpoint.formats import read_contents
 from homolog.checkpoint.gguf.facts import check_pieces, describe_blocks, read_facts, read_tokens
 from homolog.checkpoint.gguf.undo import undo_conversion
+from homolog.checkpoint.merged import MergedCheckpoint
 from homolog.checkpoint.place import FolderPlace, Place
 from homolog.checkpoint.quant.detect import decode_quantised
 from homolog.checkpoint.ranged import Contents, RangedCheckpoint
@@ -29,9 +31,13 @@ def open_checkpoint(path: str | os.PathLike[str], session: Session | None = None
 
     An address is a repository of a hub (``org/name[@revision]``, ``modelscope://…``), ``http(s)://``, ``s3://`` or ``gs://``. A path that
     exists here always wins over a repository of that name. ``session`` is what remote models of one run share: budget, cache, pace.
+    ``BASE+ADAPTER``, the second a folder with a LoRA, is the base with the adapter merged into it.
 
     Raises a ``CheckpointError`` of the kind that fits where the path, or what lies there, cannot be read as one model.
     """
+    pair = split_address(path)
+    if pair is not None:
+        return _open_merged(*pair, session)
     address = parse_address(path)
     if address is not None:
         from homolog.checkpoint.remote import find_remote  # noqa: PLC0415 - local files do not wait for the network's libraries
@@ -49,6 +55,15 @@ def open_checkpoint(path: str | os.PathLike[str], session: Session | None = None
         return _open_choice(place, choice)
     except BaseException:
         place.pool.close()
+        raise
+
+
+def _open_merged(base: str, folder: Path, session: Session | None) -> Checkpoint:
+    model = open_checkpoint(base, session)
+    try:
+        return MergedCheckpoint(model, open_adapter(folder, model.meter))
+    except BaseException:
+        model.close()
         raise
 
 
