@@ -13,22 +13,25 @@ from typing import Any
 import numpy as np
 
 from homolog.align.layers import BlockMap
-from homolog.align.residual import Frame, fit_embedding_frame
+from homolog.align.residual import Frame, fit_embedding_frame, identity_frame
 from homolog.checkpoint.adapters import LoneAdapter, is_adapter, match_base
 from homolog.checkpoint.address import show_address
 from homolog.checkpoint.base import Checkpoint
 from homolog.checkpoint.session import Session
 from homolog.comparison import Comparison, ModelRecord
+from homolog.derivation.bodies import SecondLook, align_bodies, trace_by_bodies
+from homolog.derivation.disguises import name_disguises
 from homolog.derivation.identical import digests_agree, same_numbers
 from homolog.derivation.layers import LayerOrigin, count_inherited, map_layers
-from homolog.derivation.operations import find_direction, read_operations
+from homolog.derivation.operations import Operation, find_direction, read_operations
 from homolog.errors import BudgetExceeded, UsageError
+from homolog.probes.agreement import BodyFinding
 from homolog.probes.channels import find_shared_table, probe_channel_profiles, probe_columns
 from homolog.probes.clones import find_clones
 from homolog.probes.exhibits import background, gain_cosines, std_curves
 from homolog.probes.experts import probe_experts
 from homolog.probes.ffn import FfnResult, probe_aligned_rows, probe_profiles, probe_rows, usable_blocks
-from homolog.probes.finding import Finding
+from homolog.probes.finding import NOT_ALIGNED, Finding
 from homolog.probes.initialisation import Initialisation, weigh_initialisation
 from homolog.probes.pair import Pair
 from homolog.probes.untrained import probe_untrained
@@ -94,6 +97,8 @@ def compare(
             reading = Reading(models, anatomies, stages, session, progress or _silent, announce or _unheard)
             sketched = any(isinstance(model, SketchFile) for model in models)
             examined = (_examine_sketches if sketched else _examine)(reading, seed=seed, full=full)
+            if not sketched:
+                examined = _look_again(examined, reading, deep=deep or full)
         records = tuple(
             _record(name, model, anatomy, examined.unread[side])
             for side, (name, model, anatomy) in enumerate(zip(inputs, models, anatomies, strict=True))
@@ -116,6 +121,10 @@ class _Examined:
     origins: tuple[LayerOrigin, ...] = ()
     unread: tuple[str, str] = ("", "")
     """For A and for B, which layers were not read and why, in words."""
+    again: Callable[[Frame | str], _Examined] | None = None
+    """The same pair examined with a body frame."""
+    embedding: Frame | None = None
+    look: SecondLook = field(default_factory=SecondLook)
 
 
 def _examine(reading: Reading, *, seed: int, full: bool) -> _Examined:
@@ -193,6 +202,32 @@ def _is_decided(examined: _Examined) -> bool:
     return verdict != "inconclusive" or headline is None or examined.initialisation.verdict == "undecided"
 
 
+def _look_again(examined: _Examined, reading: Reading, *, deep: bool) -> _Examined:
+    """Align the bodies where that can change the answer or its map: small models always, large ones if asked.
+
+    Tests in the body frame are planned and counted whether this is done or not.
+    """
+    pair, models = examined.pair, reading.models
+    if pair is None or examined.again is None or examined.unresolved or examined.identical:
+        return examined
+    evidence = _evidence(examined.findings)
+    if evidence.agrees() and evidence.ffn_agrees and examined.initialisation.verdict != "undecided":
+        return replace(examined, look=SecondLook(BodyFinding.missing("not needed: indices decide")))
+    if not deep and max(model.nbytes for model in models) > SMALL:
+        return replace(examined, look=SecondLook(BodyFinding.missing("the models are large: --deep compares them")))
+    try:
+        stored = evidence.agrees(("ffn.rows",))
+        given = identity_frame(pair.a.anatomy.dims.width) if stored else examined.embedding
+        look = align_bodies(models, reading.anatomies, pair, given)
+    except BudgetExceeded:
+        return replace(examined, look=SecondLook(BodyFinding.missing("the budget does not allow it")))
+    known = replace(examined.again(look.frame), unread=examined.unread, look=look)
+    origins = known.origins
+    if look.finding.related and not _evidence(known.findings).ffn_agrees:
+        origins = trace_by_bodies(look)
+    return replace(known, origins=origins, initialisation=look.finding.settle(known.initialisation))
+
+
 def _end_of_budget(examined: _Examined | None, stopped: BudgetExceeded | None) -> _Examined:
     """What was found keeps its verdict; that nothing was found says nothing where not all was read."""
     why = f" ({stopped.found}, {stopped.expected})" if stopped is not None else ""
@@ -211,7 +246,7 @@ def _largest_tests(anatomies: tuple[Anatomy, Anatomy], plans: Plans) -> dict[str
     """How many tests the probes plan in the last stage, where that depends on how much is read."""
     blocks = count_blocks(anatomies[0], plans[0]) * count_blocks(anatomies[1], plans[1])
     routers = sum(role.kind == "ffn.router" and role.part == "weight" for role in anatomies[1].views)
-    return {"ffn.rows": blocks, "ffn.rows.aligned": blocks, "ffn.profiles": blocks, "experts.rows": routers}
+    return {"ffn.rows": blocks, "ffn.rows.aligned": 2 * blocks, "ffn.profiles": blocks, "experts.rows": routers}
 
 
 def _count_stages(finding: Finding, *, stages: int, tests: Mapping[str, int]) -> Finding:
@@ -229,7 +264,14 @@ def _examine_pair(
     profiles = probe_profiles(pair, clones)
     turned = pair.turned
     frame, no_frame = _fit_frame(turned, rows.finding, shared_table)
-    aligned = probe_aligned_rows(turned or pair, clones, frame, no_frame)
+
+    def in_frames(body: Frame | str) -> tuple[FfnResult, Finding]:
+        return (
+            probe_aligned_rows(turned or pair, clones, frame, no_frame, body=body),
+            probe_untrained(pair, anchors, frame, no_frame, shared_table, body=body),
+        )
+
+    aligned, untrained = in_frames(NOT_ALIGNED)
     mapped = next((result for result in (rows, aligned, profiles) if result.blocks is not None), rows)
     layers = mapped.layers(pair)
     tests = (
@@ -240,20 +282,29 @@ def _examine_pair(
         probe_channel_profiles(pair, _layers_for_channels(pair, profiles), shared_table),
         probe_values(pair, layers),
         probe_experts(pair),
-        probe_untrained(pair, anchors, frame, no_frame, shared_table),
+        untrained,
     )
-    findings = tuple(count(finding) for finding in tests)
-    origins = map_layers(pair, _on_ffn(findings))
-    agrees = _evidence(findings).agrees()
-    return _Examined(
-        findings=findings,
-        initialisation=_weigh(pair, findings, origins, layers) if agrees else Initialisation.not_asked(),
-        identical=agrees and identical(pair),
-        pair=pair,
-        layers=layers,
-        blocks=mapped.blocks,
-        origins=origins,
-    )
+
+    def conclude(tests: Sequence[Finding]) -> _Examined:
+        findings = tuple(count(finding) for finding in tests)
+        origins = map_layers(pair, _on_ffn(findings))
+        agrees = _evidence(findings).agrees()
+        return _Examined(
+            findings=findings,
+            initialisation=_weigh(pair, findings, origins, layers) if agrees else Initialisation.not_asked(),
+            identical=agrees and identical(pair),
+            pair=pair,
+            layers=layers,
+            blocks=mapped.blocks,
+            origins=origins,
+            embedding=frame,
+        )
+
+    def again(body: Frame | str) -> _Examined:
+        aligned, untrained = in_frames(body)
+        return conclude((tests[0], aligned.finding, *tests[2:-1], untrained))
+
+    return replace(conclude(tests), again=again)
 
 
 def _layers_for_channels(pair: Pair, profiles: FfnResult) -> Mapping[int, int]:
@@ -287,7 +338,14 @@ def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: P
     pair = examined.pair
     origins = examined.origins
     inherited = count_inherited(origins)
-    evidence = Evidence(examined.findings, examined.initialisation, inherited, examined.identical, examined.unresolved)
+    evidence = Evidence(
+        examined.findings,
+        examined.initialisation,
+        inherited,
+        examined.identical,
+        examined.unresolved,
+        examined.look.finding,
+    )
     verdict = decide(evidence)
     direction, facts = find_direction(pair, origins) if pair and verdict.found else (None, ())
     return Comparison(
@@ -298,18 +356,34 @@ def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: P
         findings=examined.findings,
         planned=evidence.planned,
         initialisation=examined.initialisation,
-        inherited=inherited if verdict.found and evidence.ffn_agrees else None,
+        inherited=inherited if verdict.found and (evidence.ffn_agrees or evidence.body.related) else None,
         origins=origins,
-        operations=read_operations(pair, origins, _on_ffn(examined.findings))
-        if pair and verdict.found and verdict.verdict != "identical"
-        else (),
+        operations=_operations(examined, evidence) if pair and verdict.found and verdict.verdict != "identical" else (),
         facts=facts,
         layer_matrix=_layer_matrix(examined),
         exhibits=_exhibits(pair, examined.layers or {}) if pair else {},
         warnings=_warnings(pair),
         provenance=provenance,
         run=run,
+        agreement=examined.look.finding,
     )
+
+
+def _operations(examined: _Examined, evidence: Evidence) -> tuple[Operation, ...]:
+    """Disguises first, then what else was done."""
+    pair, look = examined.pair, examined.look
+    assert pair is not None
+    stored = evidence.agrees(("ffn.rows", "values.rows"))
+    fitted = look.finding.agreement.frame if look.finding.related else examined.embedding
+    moved = None if stored else fitted if look.finding.related or evidence.agrees(_IN_FRAMES) else None
+    disguises = name_disguises(pair, examined.origins, look, moved, indices_agree=evidence.ffn_agrees)
+    others = read_operations(pair, examined.origins, _on_ffn(examined.findings))
+    named = {step.kind for step in disguises}
+    if "units_split" in named:
+        named.add("ffn_widened")
+    if not evidence.ffn_agrees and look.finding.agreement.fit >= _UNTRAINED:
+        named.add("continued_training")
+    return (*disguises, *(step for step in others if step.kind not in named))
 
 
 def _fit_frame(pair: Pair | None, rows: Finding, shared_table: str | None) -> tuple[Frame | None, str]:
@@ -327,6 +401,13 @@ def _fit_frame(pair: Pair | None, rows: Finding, shared_table: str | None) -> tu
             frame = fit_embedding_frame(a.ordinary, b.ordinary)
             return frame, "too few shared tokens for a frame"
     return None, "no token embedding to fit a frame to"
+
+
+_IN_FRAMES = ("ffn.rows.aligned", "tokens.untrained")
+"""Probes that see through a change of the residual stream's basis."""
+
+_UNTRAINED = 0.98
+"""Mean squared cosine of partners' gates from which disguises explain all the difference there is."""
 
 
 def _identical(

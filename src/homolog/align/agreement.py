@@ -54,8 +54,9 @@ class Agreement:
     """Mean squared cosine of partners' gates in the body frame."""
     frame: Frame | None = None
     """Of the two bodies."""
-    embedding: DirectedAgreement = _NOTHING
-    """Units of B looked up in A in the frame of the embeddings, for information: the ends of the stack agree there in unrelated models."""
+    given: DirectedAgreement = _NOTHING
+    """Units of B looked up in A in another frame, that of the embeddings or of the files: never the statistic, because universal
+    features at the ends of the stack agree there in unrelated models."""
     absent: str | None = None
 
     @property
@@ -64,17 +65,16 @@ class Agreement:
         return max(self.b_in_a.median, self.a_in_b.median)
 
 
-def measure_agreement(a: Body, b: Body, embedding: Frame | None = None) -> Agreement:
-    """Agreement of two bodies in the body frame and, for information, in the frame ``embedding``. Deterministic, nothing random."""
+def measure_agreement(a: Body, b: Body, given: Frame | None = None) -> Agreement:
+    """Agreement of two bodies in the body frame and, for information, in the frame ``given``. Deterministic, nothing random."""
     for name, body in (("A", a), ("B", b)):
         if not body.blocks:
             return Agreement(absent=f"{name} has no FFN whose units read and write the residual stream")
     if a.gated != b.gated:
         return Agreement(absent="the FFNs are of different kinds (gated or plain)")
     frame, fit = fit_body_frame(a, b)
-    back = Frame(frame.b, frame.a)
-    known = _NOTHING if embedding is None else _look_up(b, a, Frame(embedding.b, embedding.a))
-    return Agreement(_look_up(b, a, back), _look_up(a, b, frame), fit, frame, known)
+    known = _NOTHING if given is None else _look_up(b, a, Frame(given.b, given.a))
+    return Agreement(_look_up(b, a, Frame(frame.b, frame.a)), _look_up(a, b, frame), fit, frame, known)
 
 
 def match_units(a: Body, b: Body, agreement: Agreement) -> tuple[tuple[list[Array], ...], tuple[list[Array], ...]]:

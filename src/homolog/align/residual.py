@@ -8,7 +8,7 @@ import numpy as np
 
 from homolog.checkpoint.base import Array
 
-__all__ = ["Frame", "fit_embedding_frame"]
+__all__ = ["Frame", "fit_embedding_frame", "identity_frame"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,12 @@ class Frame:
     def rank(self) -> int:
         """Number of common directions."""
         return int(self.a.shape[1])
+
+
+def identity_frame(width: int) -> Frame:
+    """The frame that the files of two models of one width are in."""
+    basis = np.eye(width, dtype=np.float32)
+    return Frame(basis, basis)
 
 
 def fit_embedding_frame(a: Array, b: Array) -> Frame | None:

@@ -35,9 +35,9 @@ class SecondLook:
 
 
 def align_bodies(
-    models: Sequence[Checkpoint], anatomies: Sequence[Anatomy], pair: Pair, embedding: Frame | None
+    models: Sequence[Checkpoint], anatomies: Sequence[Anatomy], pair: Pair, given: Frame | None
 ) -> SecondLook:
-    """Read both bodies, units in random order, and measure how far they agree; ``embedding`` is the frame of the embeddings.
+    """Read both bodies, units in random order, and measure how far they agree, for information in the frame ``given`` too.
 
     Raises CheckpointError where a file cannot be read.
     """
@@ -46,7 +46,7 @@ def align_bodies(
         for side, model, anatomy in zip("ab", models, anatomies, strict=True)
     )
     widths = (first.width, second.width)
-    known = embedding if embedding is not None and (len(embedding.a), len(embedding.b)) == widths else None
+    known = given if given is not None and (len(given.a), len(given.b)) == widths else None
     return SecondLook(weigh_agreement(measure_agreement(first, second, known), load_bank(), anatomies), (first, second))
 
 

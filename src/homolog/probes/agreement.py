@@ -37,9 +37,11 @@ _USUAL = 0.05
 """Up to this, agreement is not remarkable even if no pair of the bank reaches a third of it: published models that have nothing to do with
 each other reached 0.022."""
 
-_APART, _TOGETHER = 0.17, 0.5
-"""Agreement in the better of both frames at which models whose indices agree were trained apart, or together. Of the developed-on
-lineages, runs from one start reach 0.15; descendants 0.20 at least, all but those of the longest training 0.87."""
+_TOGETHER, _APART, _FAR_APART = 0.5, 0.17, 0.05
+"""Agreement, in the frame in which indices agree, of models that were trained together; at most, of models of one start that were trained
+apart; and the same where gains or biases leave it open. Of the lineages that this was developed on, runs from one start reach 0.15 in the
+frame of the embeddings and, where their gains leave it open, 0.05 in that of the files; descendants 0.20 at least, and all but those of
+the longest training 0.87."""
 
 _BINS = 40
 
@@ -83,21 +85,21 @@ class BodyFinding:
         return self.value is not None and self.most is not None and self.value <= max(_USUAL, BEYOND * self.most)
 
     def settle(self, initialisation: Initialisation) -> Initialisation:
-        """Where nothing that training writes could be compared by channel, whether units agree in all their vectors decides.
+        """Where what training writes into gains and biases is silent or undecided, whether units agree in all their vectors decides.
 
         Runs from one start whose later training differs keep directions that no longer go together in one unit.
         """
         if initialisation.verdict != "undecided" or self.value is None:
             return initialisation
-        share = max(self.value, self.agreement.embedding.median)
+        share = max(self.value, self.agreement.given.median)
         evidence = {**initialisation.evidence, "body_agreement": self.value, "aligned_agreement": share}
-        if self.related or (share >= _TOGETHER and not initialisation.compared):
+        if self.related or share >= _TOGETHER:
             text = (
                 f"In the aligned frame {share:.0%} of the units of the median layer agree in every vector, "
                 "which only training together does."
             )
             return Initialisation("trained_together", evidence, text)
-        if share <= _APART and not initialisation.compared:
+        if share <= (_FAR_APART if initialisation.compared else _APART):
             text = (
                 f"In the aligned frame only {share:.1%} of the units of the median layer agree in every vector: "
                 "the models share their first random numbers, not their training."
@@ -117,9 +119,7 @@ class BodyFinding:
             "thresholds": {"share": ENOUGH, "times_the_bank": BEYOND},
             "b_in_a": _layers(found.b_in_a.by_layer, found.b_in_a.sources),
             "a_in_b": _layers(found.a_in_b.by_layer, found.a_in_b.sources),
-            "embedding_frame": [
-                {"layer": layer, "share": share} for layer, share in sorted(found.embedding.by_layer.items())
-            ],
+            "given_frame": [{"layer": layer, "share": share} for layer, share in sorted(found.given.by_layer.items())],
             "fit": found.fit,
             "bank": {
                 "most": self.most,
