@@ -115,16 +115,19 @@ def _family(table: Table, parent: Architecture | None) -> Architecture:
 
 
 def _kept(table: Table, parent: Architecture, own: tuple[Rule, ...]) -> list[Rule]:
-    """The parent's rules that the child neither drops nor writes anew."""
+    """The parent's rules that the child neither drops nor writes anew; other ways to store a role outlive its first one."""
     drop = table.strings("drop") if "drop" in table.data else ()
     for wanted in drop:
         if not any(part.matches(wanted) for rule in parent.rules for part in rule.parts):
             raise table.error("drop", found=repr(wanted), expected=f"a role that {parent.id} has")
     rewritten = {role for rule in own if not rule.also for role in rule.gives}
+    renamed = {name.text for rule in own for name in rule.names}
     return [
         rule
         for rule in parent.rules
-        if not rule.gives & rewritten and not any(part.matches(wanted) for part in rule.parts for wanted in drop)
+        if (rule.also or not rule.gives & rewritten)
+        and not (rule.also and any(name.text in renamed for name in rule.names))
+        and not any(part.matches(wanted) for part in rule.parts for wanted in drop)
     ]
 
 

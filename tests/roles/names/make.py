@@ -468,6 +468,14 @@ def saved(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"class": name, "config": sizes(written), "tensors": {key: header[key]["shape"] for key in sorted(header)}}
 
 
+def held(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Names and shapes in memory, where release 5 joins the experts of a layer, and the config."""
+    kind = getattr(transformers, name)
+    model = kind(kind.config_class(**settings))
+    shapes = {key: list(value.shape) for key, value in sorted(model.state_dict().items())}
+    return {"class": name, "config": sizes(model.config.to_dict()), "tensors": shapes}
+
+
 def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config.json says of names and shapes: its whole numbers, and the kind of model."""
     kept = {key: value for key, value in config.items() if type(value) is int and not key.endswith("token_id")}
@@ -570,6 +578,8 @@ def main() -> None:
             cases = {case: stated("nn.TransformerEncoder", *recipe()) for case, recipe in torch_encoders().items()}
         else:
             cases = {case: saved(*recipe) for case, recipe in CASES[family].items()}
+            if family in MIXTURES:
+                cases["in memory"] = held(*next(iter(CASES[family].values())))
         for case in cases.values():
             case["tensors"] = fold(case["tensors"])
         (HERE / f"{family}.json").write_text(_lines({"made_with": made, "cases": cases}) + "\n", "utf-8")
