@@ -6,6 +6,7 @@ The signs come from SHAKE-256, not from a library's generator: they are the same
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import shake_256
 
 import numpy as np
@@ -53,11 +54,7 @@ class Projection:
         Bit ``i`` of ``SHAKE-256("homolog.sketch/1 signs <seed> <width> <dimensions>")``, counted from the lowest bit of the first byte,
         is the sign of entry ``i``, row by row: +1 for 0, -1 for 1.
         """
-        count = width * self.dimensions
-        text = f"homolog.sketch/1 signs {self.seed} {width} {self.dimensions}".encode("ascii")
-        block = np.frombuffer(shake_256(text).digest(-(-count // 8)), dtype=np.uint8)
-        bits = np.unpackbits(block, count=count, bitorder="little")
-        return np.asarray(1.0 - 2.0 * bits.reshape(width, self.dimensions), dtype=np.float64)
+        return _draw_signs(self.seed, width, self.dimensions)
 
 
 def fit_token_directions(table: TokenRows) -> Wide | None:
@@ -77,3 +74,14 @@ def fit_token_directions(table: TokenRows) -> Wide | None:
         return None
     root = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
     return np.asarray(rows.T @ root)
+
+
+@lru_cache(maxsize=4)
+def _draw_signs(seed: int, width: int, dimensions: int) -> Wide:
+    count = width * dimensions
+    text = f"homolog.sketch/1 signs {seed} {width} {dimensions}".encode("ascii")
+    block = np.frombuffer(shake_256(text).digest(-(-count // 8)), dtype=np.uint8)
+    bits = np.unpackbits(block, count=count, bitorder="little")
+    signs = np.asarray(1.0 - 2.0 * bits.reshape(width, dimensions), dtype=np.float64)
+    signs.flags.writeable = False
+    return signs
