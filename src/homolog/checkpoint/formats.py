@@ -50,12 +50,12 @@ def read_contents(source: Source) -> Contents:
     if start.startswith(b"\x80") and len(start) > 1 and 2 <= start[1] <= 5 and start[8:9] != b"{":
         extents, notes = read_torch_legacy(source)
         return Contents("torch-legacy", extents, tuple(notes))
+    if start[8:9] != b"{" and _is_onnx(source, start):
+        return _read_onnx(source)
     if start[8:9] == b"{" or source.path.suffix == ".safetensors" or len(start) < 9:
         _refuse_pointer(source, start)
         return Contents("safetensors", read_safetensors(source))
     _refuse_pointer(source, start)
-    if _is_onnx(source, start):
-        return _read_onnx(source)
     kind = next((kind for magic, kind in _FOREIGN if start.startswith(magic)), f"a file that starts with {start[:8]!r}")
     raise UnsupportedFormat(source.path, at="first bytes", found=kind, expected=_EXPECTED)
 

@@ -58,7 +58,7 @@ _DECODED = {
     **{"I64": "int64_data", "U32": "uint64_data", "U64": "uint64_data"},
 }
 """Typed fields that hold numbers of variable length."""
-_MOST_DECODED = 1 << 18
+_MOST_DECODED = 1 << 17
 """Numbers decoded of one file; exporters write more than a few as raw bytes."""
 _WHOLE = re.compile(r"[0-9]{1,19}")
 

@@ -6,7 +6,7 @@ The encoding is that of https://protobuf.dev/programming-guides/encoding; groups
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from homolog.checkpoint.source import Source
 from homolog.errors import MalformedCheckpoint
@@ -14,15 +14,14 @@ from homolog.errors import MalformedCheckpoint
 __all__ = ["Field", "Wire"]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-_MOST_FIELDS = 500_000
+_MOST_FIELDS = 300_000
 """In one file; a node of a graph takes about ten, and the largest graphs have some ten thousand nodes."""
 _LONGEST_VARINT = 10
 _SMALL, _LARGE = 1 << 10, 1 << 16
 """Bytes fetched at once after a jump, and when reading on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One field of a message."""
 
     number: int
@@ -114,6 +113,9 @@ class Wire:
         return MalformedCheckpoint(self.source.path, at=f"{at}, byte {place}", found=found, expected=expected)
 
     def _varint(self, place: int, stop: int, at: str) -> tuple[int, int]:
+        first = place - self._base
+        if 0 <= first < len(self._window) and place < stop and self._window[first] < 0x80:
+            return self._window[first], place + 1
         block = self._have(place, min(_LONGEST_VARINT, stop - place))
         value = 0
         for count, byte in enumerate(block):
