@@ -186,7 +186,7 @@ def decide(evidence: Evidence) -> Verdict:
         return _inconclusive(
             evidence, f"indices agree more than chance explains (p = 10^{headline:.1f}), but not beyond dispute"
         )
-    if evidence.body.value is not None and evidence.body.most is not None and not evidence.body.ordinary:
+    if evidence.body.value is not None and not evidence.body.ordinary:
         return _inconclusive(evidence, _beyond_the_bank(evidence.body))
     if not any(f.groups for f in evidence.findings if f.probe in _FFN):
         return _inconclusive(evidence, "no FFN could be compared, and the other tests alone do not clear a model")
@@ -251,10 +251,11 @@ def _related_by_body(evidence: Evidence) -> Verdict:
 
 
 def _beyond_the_bank(body: BodyFinding) -> str:
-    return (
-        f"{body.agreement.body:.1%} of the FFN units of the median layer agree in all their vectors, more than independent models do "
-        f"({body.most:.1%} at most in {body.pairs} pairs) and less than half"
-    )
+    agreeing = f"{body.agreement.body:.1%} of the FFN units of the median layer agree in all their vectors"
+    if body.most is None:
+        return f"{agreeing}, and there is nothing to set that beside: {body.absent}"
+    beside = f"{body.pairs} pairs of independent models reach {body.most:.1%} at most"
+    return f"{agreeing}, where {beside}: too much for chance, too little for descent"
 
 
 def _most_telling(evidence: Evidence) -> str:
@@ -301,7 +302,7 @@ def _weigh_power(evidence: Evidence) -> tuple[tuple[RuledOut, ...], tuple[str, .
             ruled_out.append(RuledOut(operation, min(shares)))
         else:
             open_.append(operation)
-    if evidence.body.ordinary:
+    if evidence.body.ordinary and evidence.body.most is not None:
         seen = [operation for operation in open_ if operation in _SEEN_BY_BODY]
         ruled_out += [RuledOut(operation, ENOUGH, tier=2) for operation in seen]
         open_ = [operation for operation in open_ if operation not in seen]

@@ -81,8 +81,11 @@ class BodyFinding:
 
     @property
     def ordinary(self) -> bool:
-        """Whether the value is no more than the bank's pairs reach, give or take the same factor."""
-        return self.value is not None and self.most is not None and self.value <= max(_USUAL, BEYOND * self.most)
+        """Whether the value is no more than the bank's pairs reach, give or take the same factor, and short of what decides."""
+        if self.value is None:
+            return False
+        most = 0.0 if self.most is None else min(BEYOND * self.most, ENOUGH)
+        return self.value <= max(_USUAL, most)
 
     def settle(self, initialisation: Initialisation) -> Initialisation:
         """Where what training writes into gains and biases is silent or undecided, whether units agree in all their vectors decides.

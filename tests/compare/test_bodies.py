@@ -1,0 +1,143 @@
+"""Copies that lost every index are found at Tier 2 and named for what was done to them; independent twins in the same disguise are not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from homolog.arena.recipes import list_recipes
+from homolog.bank.bank import Bank, BankModel
+from homolog.comparison import Comparison
+from homolog.derivation import bodies
+from homolog.lab.operations import apply_operation
+from homolog.lab.store import load_model, save_weights
+from homolog.pipeline import compare
+from homolog.probes.agreement import STATISTIC
+from homolog.sketch.vocabulary import read_vocabulary
+
+ZOO = Path(__file__).parents[1] / "zoo"
+
+Make = Callable[[str, str], Path]
+
+
+def bank(*values: float, width: int = 64) -> Bank:
+    models = tuple(
+        BankModel(
+            id=f"m{i}", group="g", architecture="llama", parameters=250_000, layers=3 + 2 * (i % 2), width=width,
+            units=128 + 16 * (i % 2), digest="", recipe="",
+        )
+        for i in range(len(values) + 1)
+    )  # fmt: skip
+    pairs = np.array([[i, i + 1] for i in range(len(values))], dtype=np.intp)
+    return Bank(models, pairs, {STATISTIC: np.array(values)}, {STATISTIC: "agreement"})
+
+
+@pytest.fixture(autouse=True)
+def small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "load_bank", lambda: bank(0.0, 0.008, 0.012))
+
+
+@pytest.fixture(scope="module")
+def disguised(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """``disguised("a-zh-1x", "fully_disguised")`` is the folder of that model under the arena's recipe."""
+
+    def make(name: str, recipe: str) -> Path:
+        folder = tmp_path_factory.mktemp("made") / recipe
+        shape, weights = load_model(ZOO / name)
+        vocabulary = read_vocabulary(ZOO / name)
+        assert vocabulary is not None
+        unused = sorted(vocabulary.ids[token] for token in vocabulary.untrained)
+        for step in list_recipes(shape, unused)[recipe]:
+            outcome = apply_operation(shape, weights, dict(step))
+            shape, weights = outcome.shape, outcome.weights
+        save_weights(folder, shape, weights)
+        shutil.copy(ZOO / name / "tokenizer.json", folder)
+        return folder
+
+    return make
+
+
+def kinds(comparison: Comparison) -> set[str]:
+    return {step.kind for step in comparison.operations}
+
+
+HIDDEN = "fully_disguised_rows_overwritten"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "recipe", "tier", "named"),
+    [
+        ("a", "a-zh-1x", "units_permuted", 1, {"units_permuted"}),
+        ("a", "a-zh-1x", "signs_flipped", 1, {"residual_permuted"}),
+        ("a", "a-zh-1x", "residual_permuted", 1, {"residual_permuted"}),
+        ("a", "a-zh-1x", "residual_rotated", 1, {"residual_rotated"}),
+        ("a", "a-zh-1x", "rescaled", 1, {"rescaled"}),
+        ("a", "a-zh-1x", "fully_disguised", 1, {"units_permuted", "units_split", "residual_rotated"}),
+        ("a", "a-zh-1x", HIDDEN, 2, {"units_permuted", "units_split", "residual_rotated", "continued_training"}),
+        ("q", "q-upcycled", HIDDEN, 2, {"units_permuted", "residual_rotated", "upcycled"}),
+        ("s", "s-zh-0.5x", HIDDEN, 2, {"units_permuted", "units_split", "residual_rotated"}),
+    ],
+)
+def test_a_disguised_copy_is_found_and_its_disguise_named(
+    disguised: Make, a: str, b: str, recipe: str, tier: int, named: set[str]
+) -> None:
+    found = compare(ZOO / a, disguised(b, recipe))
+    assert (found.verdict.verdict, found.verdict.tier) == ("related", tier)
+    assert named <= kinds(found)
+    assert [origin.a for origin in found.origins] == list(range(len(found.origins)))
+    assert found.inherited is not None
+    assert found.inherited.share > 0.9
+    if tier == 2:
+        assert found.verdict.log10_p == pytest.approx(np.log10(1 / 5))
+        assert "calibrated and not exact" in found.verdict.sentence
+        assert found.agreement.to_json()["bank"]["pairs"] == 3
+
+
+@pytest.mark.parametrize(("a", "b"), [("b", "a-zh-1x"), ("a", "q-upcycled"), ("q", "s-zh-0.5x")])
+def test_an_independent_twin_in_the_same_disguise_is_not(disguised: Make, a: str, b: str) -> None:
+    found = compare(ZOO / a, disguised(b, HIDDEN))
+    assert found.verdict.verdict == "independent"
+    assert found.agreement.value is not None
+    assert found.agreement.value < 0.05
+    seen = {item.operation: item.tier for item in found.verdict.ruled_out}
+    assert seen["units_permuted_and_residual_rotated"] == seen["units_split"] == 2
+    assert "retrained_until_lost" in found.verdict.not_ruled_out
+
+
+@pytest.mark.parametrize("recipe", ["residual_rotated", "fully_disguised"])
+def test_one_start_in_disguise_is_no_descent(disguised: Make, recipe: str) -> None:
+    found = compare(ZOO / "a", disguised("a-order2", recipe))
+    assert found.verdict.verdict == "shared_initialisation"
+    assert found.initialisation.evidence["aligned_agreement"] < 0.05
+
+
+def test_units_settle_what_gains_leave_open() -> None:
+    copy, twin = (compare(ZOO / "a", ZOO / name) for name in ("a-zh-3x", "a-other-rate"))
+    assert (copy.verdict.verdict, twin.verdict.verdict) == ("related", "shared_initialisation")
+
+
+def test_a_bank_of_other_shapes_is_said_to_be_one(disguised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "load_bank", lambda: bank(0.01, width=32))
+    found = compare(ZOO / "a", disguised("a", HIDDEN))
+    assert found.verdict.verdict == "related"
+    assert "64 residual channels (the bank: 32 to 32)" in found.verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [((0.4,), "1 pairs of independent models reach 40.0% at most"), ((), "nothing to set that beside")],
+    ids=["no factor of three", "no values"],
+)
+def test_agreement_without_a_bank_far_below_it_decides_nothing(
+    disguised: Make, monkeypatch: pytest.MonkeyPatch, values: tuple[Any, ...], reason: str
+) -> None:
+    monkeypatch.setattr(bodies, "load_bank", lambda: bank(*values))
+    found = compare(ZOO / "a", disguised("a", HIDDEN))
+    assert found.verdict.verdict == "inconclusive"
+    assert reason in (found.verdict.reason or "")
+    assert found.agreement.value == 1.0
