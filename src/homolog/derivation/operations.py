@@ -89,7 +89,7 @@ def _requantised(pair: Pair) -> list[Operation]:
 
 def _explained_by_rounding(pair: Pair, known: Sequence[LayerOrigin]) -> bool:
     """Whether the FFN rows of most layers differ by no more than their quantisation rounds."""
-    rounding = lattice_precision(pair.a.lattice) + lattice_precision(pair.b.lattice)
+    rounding = sum(_reach(lattice_precision(sketch.lattice)) for sketch in (pair.a, pair.b))
     if not rounding:
         return False
     blocks = {(block.layer, block.expert, block.shared): block.up for block in pair.a.units if not block.flaw}
@@ -100,6 +100,11 @@ def _explained_by_rounding(pair: Pair, known: Sequence[LayerOrigin]) -> bool:
         if source is not None and source.shape == block.up.shape and not block.flaw:
             moved.append(float(np.linalg.norm(block.up - source) / max(float(np.linalg.norm(source)), 1e-30)))
     return bool(moved) and float(np.median(moved)) <= rounding
+
+
+def _reach(precision: float) -> float:
+    """How far a quantiser may move numbers: at four bits and fewer many make up for one error with another, and move them further."""
+    return 1.5 * precision if precision >= 2.0**-3 else precision
 
 
 def _without_indices(ffn: Sequence[Finding]) -> tuple[Operation, ...]:

@@ -1,0 +1,80 @@
+"""Quantised models are compared as what they stand for: across any two formats, with their origin, and with an independent twin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.checkpoint.quant.quantisers import FORMATS, quantise_folder
+
+from homolog import compare
+from homolog.checkpoint.open import open_checkpoint
+from homolog.comparison import Comparison
+
+ZOO = Path("tests/zoo")
+NAMES = sorted(FORMATS)
+NEXT = dict(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True))
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    root = tmp_path_factory.mktemp("quantised")
+    return {
+        (model, form): quantise_folder(ZOO / model, root / f"{model}-{form}", form) for model in "ab" for form in NAMES
+    }
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a large model, a few units of every layer are read, and of matrices with units as columns a slab."""
+    for place in ("homolog.sketch.plan.SMALL", "homolog.pipeline.SMALL"):
+        monkeypatch.setattr(place, 1)
+
+
+def kinds_of(found: Comparison) -> dict[str, str]:
+    return {step.kind: step.detail for step in found.operations}
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_a_quantised_copy_is_related_and_its_lattice_is_named(
+    form: str, quantised: dict[tuple[str, str], Path]
+) -> None:
+    found = compare(ZOO / "a", quantised["a", form])
+    assert found.verdict.verdict == "related"
+    assert found.inherited is not None
+    assert found.inherited.share > 0.9
+    with open_checkpoint(quantised["a", form]) as checkpoint:
+        lattice = checkpoint.tensors["model.layers.0.mlp.up_proj.weight"].lattice
+    assert set(kinds_of(found)) == {"quantised"}
+    assert lattice in kinds_of(found)["quantised"]
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_two_formats_of_one_model_are_related(form: str, quantised: dict[tuple[str, str], Path], sampled: None) -> None:
+    found = compare(quantised["a", form], quantised["a", NEXT[form]])
+    assert found.verdict.verdict in ("related", "identical")
+    assert "continued_training" not in kinds_of(found)
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_the_twin_in_the_same_format_is_independent(
+    form: str, quantised: dict[tuple[str, str], Path], sampled: None
+) -> None:
+    """Two models on one lattice share its steps, and nothing else."""
+    found = compare(quantised["a", form], quantised["b", form])
+    assert found.verdict.verdict == "independent"
+    assert found.operations == ()
+
+
+@pytest.mark.parametrize("form", ["gptq-act-order", "nf4"])
+def test_the_twin_is_independent_of_the_unquantised_too(form: str, quantised: dict[tuple[str, str], Path]) -> None:
+    assert compare(ZOO / "a", quantised["b", form]).verdict.verdict == "independent"
+
+
+def test_units_stored_as_columns_are_read_in_slabs(quantised: dict[tuple[str, str], Path], sampled: None) -> None:
+    with open_checkpoint(quantised["a", "gptq"]) as checkpoint:
+        said = " ".join(checkpoint.notes)
+    assert "35 matrices keep units as columns: units are read in slabs of residual channels" in said
+    found = compare(ZOO / "a", quantised["a", "gptq"])
+    assert found.verdict.verdict == "related"
+    assert found.b.read_bytes < found.b.of_bytes
