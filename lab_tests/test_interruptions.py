@@ -137,6 +137,10 @@ def test_a_disk_that_fills_while_the_record_is_written_leaves_no_model(
             "[train]\nmixture = {en = 1.0}\nsteps = 1\n",
             "nobody: no finished lab model",
         ),
+        (
+            "kind = 'x'\nseed = 1\n[[operations]]\nkind = 'keep_layers'\nlayers = [9]\n[train]\nmixture = {en = 1.0}\nsteps = 1\n",
+            "mine: keep_layers: layers [9] of a model with 5",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_one_line_and_exit_code_2(

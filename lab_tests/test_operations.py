@@ -236,6 +236,9 @@ def test_facts_name_the_sources_and_fresh_the_new_tensors() -> None:
         (LLAMA, {"kind": "add_adapters", "rank": 99, "targets": ["v_proj"], "seed": 1}, "rank 99"),
         (LLAMA, {"kind": "add_adapters", "rank": 2, "targets": ["v_proj"], "layers": [3], "seed": 1}, "with 3"),
         (LLAMA, {"kind": "merge", "method": "linear", "models": ["b"]}, "where a recipe is built"),
+        (LLAMA, {"kind": "permute_units", "seed": -1}, "seed is -1, expected 0 or more"),
+        (LLAMA, {"kind": "insert_layers", "before": [1], "seed": 1, "std": -0.1}, "std is -0.1"),
+        (LLAMA, {"kind": "add_norms", "gain": float("inf")}, "gain is inf"),
         (LLAMA, {"kind": "split_units", "share": 1.5, "seed": 1}, "0 to 1"),
     ],
 )

@@ -55,7 +55,15 @@ class Schedule:
     """Steps whose weights are kept beside the run, to look at trajectories."""
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 0), ("batch", 1), ("context", 1), ("warmup", 0), ("thaw", 0), ("decay", 0.0)):
+        for name, least in (
+            ("steps", 0),
+            ("batch", 1),
+            ("context", 1),
+            ("warmup", 0),
+            ("thaw", 0),
+            ("order", 0),
+            ("decay", 0.0),
+        ):
             if not least <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} {getattr(self, name)}: expected a finite number of at least {least}")
         if not 0 < self.lr < math.inf:
@@ -90,6 +98,10 @@ class Recipe:
     """How many models a class of micro-trainings has, of the seeds ``seed``, ``seed + 1`` …"""
     shape: Shape = field(default_factory=Shape)
     operations: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or not 0 <= self.std < math.inf:
+            raise UsageError(f"seed {self.seed}, std {self.std}: expected 0 or more, and finite")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -90,3 +91,7 @@ def _check_type(kind: str, name: str, value: object, annotation: str) -> None:
     wrong = not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)
     if wrong or (inner and isinstance(value, list) and not all(type(item) is inner for item in value)):
         raise UsageError(f"operation {kind!r}: {name} is {value!r}, expected {annotation}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"operation {kind!r}: {name} is {value}, expected a finite number")
+    if name in {"seed", "std", "spread"} and isinstance(value, int | float) and value < 0:
+        raise UsageError(f"operation {kind!r}: {name} is {value}, expected 0 or more")

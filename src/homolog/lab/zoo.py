@@ -51,7 +51,10 @@ def make_model(
     facts: list[dict[str, Any]] = []
     fresh: frozenset[str] = frozenset()
     for step in recipe.operations:
-        outcome = apply_operation(shape, weights, step, find=lambda other: load_model(out / other))
+        try:
+            outcome = apply_operation(shape, weights, step, find=lambda other: load_model(out / other))
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from None
         shape, weights, fresh = outcome.shape, outcome.weights, fresh | outcome.fresh
         facts.append({**step, "facts": outcome.facts or {}})
     frozen = _choose_frozen(recipe.train, weights, fresh)
