@@ -75,6 +75,8 @@ def load_truth(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{folder}: no finished lab model there; build it first") from None
+    except ValueError as error:
+        raise UsageError(f"{folder / 'truth.json'}: not JSON: {error}") from None
     return record
 
 
