@@ -14,7 +14,7 @@ from tests.bank.test_bank import model
 from homolog.bank.bank import Bank, BankModel
 from homolog.bank.storage import load_bank
 from homolog.calibration import build
-from homolog.calibration.build import build_bank, describe_model, plan_pairs
+from homolog.calibration.build import WITHIN, build_bank, describe_model, plan_pairs
 from homolog.calibration.statistics import STATISTICS
 from homolog.errors import UsageError
 from homolog.pipeline import compare
@@ -114,6 +114,12 @@ def test_pairs_are_planned_within_groups_some_across_and_students_meet_their_tea
     assert plan_pairs(models, across=1) == [(0, 1), (0, 2), (0, 3), (1, 2), (3, 4)]
     student = BankModel(**{**{f: getattr(models[4], f) for f in models[4].__slots__}, "teacher": models[2].id})
     assert (2, 4) in plan_pairs([*models[:4], student], across=1)
+
+
+def test_in_a_large_group_every_model_meets_as_many_others_and_in_a_small_one_all() -> None:
+    large = plan_pairs([model(i) for i in range(30)])
+    assert {sum(i in pair for pair in large) for i in range(30)} == {2 * WITHIN}
+    assert plan_pairs([model(i) for i in range(13)]) == list(combinations(range(13), 2))
 
 
 def test_lines_of_another_making_are_not_taken_over(tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ from homolog.roles.resolve import resolve
 from homolog.verdict import RELATED
 from homolog.version import __version__
 
-__all__ = ["ACROSS", "build_bank", "describe_model", "plan_pairs"]
+__all__ = ["ACROSS", "WITHIN", "build_bank", "describe_model", "plan_pairs"]
 
-ACROSS = 10
-"""Pairs between every two groups."""
+WITHIN, ACROSS = 6, 5
+"""How many of the models that follow it in its group a model is compared with, and pairs between every two groups."""
 
 Progress = Callable[[str, int, int], None]
 Values = Mapping[str, float | None]
@@ -56,9 +56,8 @@ def build_bank(
     """Compare independent models with each other, and write what was measured as a bank to ``out``.
 
     ``folders`` are models that the caller knows to be independent: no two of them, and none of those in ``extend``, share an ancestor or
-    their first random numbers. Pairs are all those within a group (models of one shape), ``across`` of every two groups, and every
-    student with its teacher. The models of ``extend`` keep the pairs they have: their weights are not at hand. Finished pairs are kept in
-    ``out`` + ``.pairs``, and a run that was stopped does not compare them again.
+    their first random numbers. Pairs are as `plan_pairs` says; the models of ``extend`` keep those they have, as their weights are not at
+    hand. Finished pairs are kept in ``out`` + ``.pairs``, and a run that was stopped does not compare them again.
 
     Raises ``UsageError`` for fewer than two models, two of one name or with the same weights, a pair that turns out to be related, or an
     ``out`` that cannot be written; ``CheckpointError`` for a model that cannot be read.
@@ -112,19 +111,27 @@ def describe_model(folder: Path) -> BankModel:
 def plan_pairs(models: Sequence[BankModel], across: int = ACROSS) -> list[tuple[int, int]]:
     """Pairs of positions, the smaller first.
 
-    All within a group; between groups the first with the first, the second with the second, and so on; every student with its teacher.
+    Within a group every model meets the `WITHIN` that follow it, the first coming after the last, which is all of them in a group of up
+    to thirteen; between groups the first meets the first, the second the second, ``across`` times; and every student its teacher.
     """
     groups: dict[str, list[int]] = {}
     for place, model in enumerate(models):
         groups.setdefault(model.group, []).append(place)
-    pairs = [pair for members in groups.values() for pair in combinations(members, 2)]
+    pairs = []
+    for members in groups.values():
+        for step in range(1, min(WITHIN, len(members) - 1) + 1):
+            pairs += [_ascending(a, members[(i + step) % len(members)]) for i, a in enumerate(members)]
     for first, second in combinations(groups.values(), 2):
-        pairs += [(min(a, b), max(a, b)) for a, b in zip(first[:across], second[:across], strict=False)]
+        pairs += [_ascending(a, b) for a, b in zip(first[:across], second[:across], strict=False)]
     places = {model.id: place for place, model in enumerate(models)}
     for place, model in enumerate(models):
         if model.teacher in places:
-            pairs.append((min(place, places[model.teacher]), max(place, places[model.teacher])))
+            pairs.append(_ascending(place, places[model.teacher]))
     return sorted(set(pairs))
+
+
+def _ascending(a: int, b: int) -> tuple[int, int]:
+    return (a, b) if a < b else (b, a)
 
 
 def _gather(folders: Sequence[Path], extend: Bank | None) -> list[_Member]:
@@ -163,7 +170,7 @@ def _measure(a: _Member, b: _Member, seed: int) -> Values:
 def _assemble(models: Sequence[BankModel], known: Mapping[_Key, Values]) -> Bank:
     places = {model.digest: place for place, model in enumerate(models)}
     here = {key: values for key, values in known.items() if places.keys() >= set(key)}
-    measured = {(min(places[a], places[b]), max(places[a], places[b])): values for (a, b), values in here.items()}
+    measured = {_ascending(places[a], places[b]): values for (a, b), values in here.items()}
     pairs = sorted(measured)
     columns = {
         name: np.array([math.nan if (v := measured[pair].get(name)) is None else v for pair in pairs])

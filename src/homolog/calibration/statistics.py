@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from homolog.comparison import Comparison
+from homolog.probes.agreement import STATISTIC
 
 __all__ = ["STATISTICS", "Statistic"]
 
@@ -38,7 +39,20 @@ def _gains(comparison: Comparison) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def _body(comparison: Comparison) -> float | None:
+    return comparison.agreement.value
+
+
+def _given(comparison: Comparison) -> float | None:
+    found = comparison.agreement.agreement.given
+    return found.median if found.by_layer else None
+
+
 STATISTICS: Mapping[str, Statistic] = {
+    STATISTIC: Statistic(
+        "share of FFN units whose vectors all point to one partner in the body frame, median over layers", _body
+    ),
+    "given_agreement": Statistic("the same in the frame of the embeddings, or of the files, for information", _given),
     "headline": Statistic("-log10 p of the headline of the exact tests, corrected for the planned tests", _headline),
     **{
         f"std_curves.{kind}": Statistic(
