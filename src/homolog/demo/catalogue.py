@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 
-__all__ = ["Catalogue", "DemoComparison", "Package", "read_catalogue"]
+__all__ = ["Catalogue", "DemoComparison", "Joined", "Package", "read_catalogue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +39,32 @@ class DemoComparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """One file that several packages carry in parts."""
+
+    name: str
+    file: str
+    sha256: str
+    parts: tuple[str, ...]
+    """Packages, in order, each with one member."""
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """All packages by name, and what the demo compares."""
 
     packages: dict[str, Package]
     comparisons: tuple[DemoComparison, ...]
+    joined: dict[str, Joined]
 
 
 def read_catalogue() -> Catalogue:
     """Read the catalogue that is part of this package."""
     data = tomllib.loads(files("homolog.demo").joinpath("packages.toml").read_text(encoding="utf-8"))
     packages = (Package(**{**entry, "members": tuple(entry["members"])}) for entry in data["package"])
+    joined = (Joined(**{**entry, "parts": tuple(entry["parts"])}) for entry in data["joined"])
     return Catalogue(
+        joined={one.name: one for one in joined},
         packages={package.name: package for package in packages},
         comparisons=tuple(DemoComparison(**entry) for entry in data["comparison"]),
     )
