@@ -13,7 +13,7 @@ __all__ = ["Blocks"]
 _SMALL = 1 << 25
 """Numbers of a model that is held whole while its roles are inferred."""
 _ROWS = 256
-_KEPT = 1024
+_KEPT = 512
 """Of a larger model: stored rows that are read of each matrix, and rows and columns that are kept."""
 
 

@@ -16,7 +16,7 @@ __all__ = ["Shape", "Skeleton", "find_skeleton"]
 
 Shape = tuple[int, int]
 
-_FEWEST_LAYERS, _MOST_LAYERS = 2, 1000
+_FEWEST_LAYERS, _MOST_LAYERS = 2, 256
 _MOST_EXPERTS = 1024
 _MOST_KINDS = 64
 """Different shapes of matrices; a transformer has about ten."""

@@ -17,6 +17,8 @@ from homolog.checkpoint.base import Array
 __all__ = ["assign", "composition", "kinship", "log_norms", "profile_match", "sign_score", "unit_rows"]
 
 _TINY = 1e-20
+_MOST_ROWS = 2048
+"""Rows whose signs are looked at: more tell nothing that these do not."""
 
 Pairs = npt.NDArray[np.intp]
 
@@ -41,6 +43,7 @@ def sign_score(units: Array) -> float:
     independent and uniform, and so are those of values, of queries and of keys. A gate is bent at zero and knows no such symmetry.
     The moments are exact: with Gram matrix G, mean tr G and variance 2 Σ_{i≠j} G_ij².
     """
+    units = units[:_MOST_ROWS]
     gram = units @ units.T
     diagonal = np.diag(gram).astype(np.float64)
     excess = float(gram.sum(dtype=np.float64) - diagonal.sum())

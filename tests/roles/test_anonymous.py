@@ -1,0 +1,208 @@
+"""Checkpoints whose names were replaced: roles from shapes and values, each right or left open, and no verdict that goes wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.anonymous import INDEPENDENT, RELATED, SAME_START, SHAPES, ZOO, strip_names, tally_roles, verdict
+from tests.checkpoint.writers import AnyArray, encode_safetensors
+
+from homolog.checkpoint.base import Array
+from homolog.checkpoint.open import open_checkpoint
+from homolog.pipeline import compare
+from homolog.roles.anonymous.feed_forward import BENT, STRAIGHT
+from homolog.roles.anonymous.infer import INFERRED
+from homolog.roles.anonymous.skeleton import find_skeleton
+from homolog.roles.anonymous.statistics import kinship, sign_score
+from homolog.roles.resolve import resolve
+
+DRAWS = 400
+
+
+def normal(rng: np.random.Generator, *shape: int) -> Array:
+    return np.asarray(rng.standard_normal(shape), dtype=np.float32)
+
+
+@pytest.mark.parametrize("model", SHAPES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_role_is_right_or_left_open(tmp_path: Path, model: str, seed: int) -> None:
+    names = strip_names(ZOO / model, tmp_path, seed, config=bool(seed))
+    tally = tally_roles(ZOO / model, tmp_path, names)
+    assert tally.wrong == 0
+    if model != "q-upcycled":
+        assert tally.right >= 0.4 * (tally.right + tally.left_open)
+
+
+def test_the_result_says_that_roles_were_inferred_and_how_sure_that_is(tmp_path: Path) -> None:
+    strip_names(ZOO / "a", tmp_path, 3, config=True)
+    with open_checkpoint(tmp_path) as checkpoint:
+        anatomy = resolve(checkpoint)
+    assert anatomy.architecture == INFERRED
+    assert anatomy.reason is None
+    assert "inferred from shapes and values" in anatomy.notes[0]
+    assert "standard deviations" in anatomy.notes[0]
+    assert any("the order of the layers is not known" in note for note in anatomy.notes)
+    assert set(anatomy.unused) | {view.tensor for view in anatomy.views.values()} == set(checkpoint.tensors)
+
+
+def test_names_and_file_order_change_nothing_but_names(tmp_path: Path) -> None:
+    found = []
+    for seed in (0, 1):
+        names = strip_names(ZOO / "b", tmp_path / str(seed), seed, config=False)
+        back = {new: old for old, new in names.items()}
+        with open_checkpoint(tmp_path / str(seed)) as checkpoint:
+            views = resolve(checkpoint).views
+        found.append({(role.kind, back[view.tensor]) for role, view in views.items()})
+    assert found[0] == found[1]
+
+
+def test_a_file_that_was_written_layer_by_layer_keeps_their_order(tmp_path: Path) -> None:
+    with open_checkpoint(ZOO / "a") as checkpoint:
+        arrays = {f"x{place}": checkpoint.read_rows(name) for place, name in enumerate(checkpoint.stored_order())}
+    (tmp_path / "w.safetensors").write_bytes(encode_safetensors(arrays))
+    with open_checkpoint(tmp_path / "w.safetensors") as checkpoint:
+        anatomy = resolve(checkpoint)
+    assert any("in the order in which the file holds them" in note for note in anatomy.notes)
+
+
+@pytest.mark.parametrize(("a", "b"), [RELATED[0], RELATED[6], *RELATED[-4:]])
+@pytest.mark.parametrize("sides", ["one", "both"])
+def test_descent_is_found_or_left_open(a: str, b: str, sides: str) -> None:
+    assert verdict(a, b, 7, sides=sides, config=True)[0] in ("related", "partly_related", "inconclusive")
+
+
+def test_descent_is_found_behind_replaced_names() -> None:
+    found = [verdict(a, b, 7, sides="both", config=False)[0] for a, b in RELATED[:4]]
+    assert found == ["related"] * 4
+
+
+@pytest.mark.parametrize(("a", "b"), [*SAME_START[:3], SAME_START[6]])
+def test_a_shared_start_is_not_called_descent(a: str, b: str) -> None:
+    assert verdict(a, b, 7, sides="other", config=True)[0] in ("shared_initialisation", "inconclusive")
+
+
+@pytest.mark.parametrize(("a", "b"), INDEPENDENT[::3])
+@pytest.mark.parametrize("sides", ["one", "both"])
+def test_independent_twins_stay_independent(a: str, b: str, sides: str) -> None:
+    assert verdict(a, b, 7, sides=sides, config=False)[0] in ("independent", "inconclusive")
+
+
+def test_a_copy_under_other_names_is_related(tmp_path: Path) -> None:
+    strip_names(ZOO / "b", tmp_path, 11, config=False)
+    comparison = compare(ZOO / "b", tmp_path)
+    assert comparison.verdict.verdict == "related"
+    assert any("inferred" in note for note in comparison.b.notes)
+
+
+# what the statistics say of models that nobody trained
+
+
+@pytest.mark.nulls
+@pytest.mark.parametrize("tail", ["normal", "heavy", "outliers"])
+def test_signs_that_are_fair_rarely_look_bent(tail: str) -> None:
+    """Null: the sign of every row is uniform and independent. Mean 0, deviation 1, and few beyond the bounds in use."""
+    rng = np.random.default_rng(17)
+    scores = []
+    for _ in range(DRAWS):
+        rows = normal(rng, 96, 48)
+        if tail == "heavy":
+            rows = np.asarray(rng.standard_t(2.5, rows.shape), dtype=np.float32)
+        if tail == "outliers":  # a few channels that all rows share
+            rows[:, :3] += 6 * rng.choice([-1.0, 1.0], (96, 1))
+        scores.append(sign_score(rows * rng.choice([-1.0, 1.0], (96, 1)).astype(np.float32)))
+    assert abs(np.mean(scores)) < 4 / np.sqrt(DRAWS)
+    assert 0.7 < np.std(scores) < 1.2
+    assert np.mean(np.array(scores) >= BENT) <= 0.02
+    assert np.mean(np.array(scores) <= STRAIGHT) >= 0.97
+
+
+@pytest.mark.nulls
+def test_a_bend_is_seen() -> None:
+    rng = np.random.default_rng(18)
+    rows = normal(rng, 128, 64) + 0.2 * normal(rng, 1, 64)
+    assert sign_score(rows) > BENT
+
+
+@pytest.mark.nulls
+def test_strangers_are_no_kin() -> None:
+    """Null: rows drawn independently. The mean is that of two squared normal scores, one of them one-sided: 1.5."""
+    rng = np.random.default_rng(19)
+    found = np.array(
+        [
+            kinship(normal(rng, 96, 48) * rng.lognormal(size=(96, 1)).astype(np.float32), normal(rng, 96, 48))
+            for _ in range(DRAWS)
+        ]
+    )
+    assert 1.1 < found.mean() < 2.0
+    assert found.max() < 20
+
+
+def test_kin_are_found_whatever_the_order_of_their_common_units() -> None:
+    rng = np.random.default_rng(20)
+    scale = rng.lognormal(sigma=0.5, size=(96, 1)).astype(np.float32)
+    a, b = normal(rng, 96, 48) * scale, normal(rng, 96, 48) * scale
+    order = rng.permutation(96)
+    assert kinship(a, b) > 20
+    assert kinship(a[order], b[order]) == pytest.approx(kinship(a, b), rel=1e-3)
+
+
+# what has no roles to infer
+
+
+def arrays_of(seed: int = 0) -> dict[str, AnyArray]:
+    """The shapes of a small model, never trained: no gate is bent."""
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, AnyArray] = {"e": normal(rng, 96, 32), "u": normal(rng, 96, 32)}
+    for layer in range(4):
+        arrays |= {f"{layer}{kind}": normal(rng, 32, 32) for kind in "qo"}
+        arrays |= {f"{layer}{kind}": normal(rng, 16, 32) for kind in "kv"}
+        arrays |= {f"{layer}{kind}": normal(rng, 64, 32) for kind in "gh"} | {f"{layer}d": normal(rng, 32, 64)}
+        arrays |= {f"{layer}{kind}": np.ones(32, dtype=np.float32) for kind in "nm"}
+    return arrays
+
+
+@pytest.mark.parametrize("fault", ["none", "nan", "zero", "equal"])
+def test_untrained_broken_and_constant_numbers_are_left_open(tmp_path: Path, fault: str) -> None:
+    arrays = arrays_of()
+    for array in arrays.values():
+        if fault == "nan":
+            array[...] = np.nan
+        if fault in ("zero", "equal"):
+            array[...] = fault == "equal"
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(encode_safetensors(arrays))
+    with open_checkpoint(path) as checkpoint:
+        assert not isinstance(find_skeleton(checkpoint.tensors), str)
+        anatomy = resolve(checkpoint)
+    assert anatomy.architecture == "unknown"
+    assert anatomy.reason
+    assert compare(path, path).verdict.verdict == "inconclusive"
+
+
+def test_other_shapes_are_not_forced_into_a_transformer(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    shapes = [(10, 7), (7, 5), (5, 3), (64, 3, 3, 3), (12,), ()]
+    arrays = {
+        f"n{place}": np.asarray(rng.standard_normal(shape), dtype=np.float32) for place, shape in enumerate(shapes)
+    }
+    (tmp_path / "w.safetensors").write_bytes(encode_safetensors(arrays))
+    with open_checkpoint(tmp_path / "w.safetensors") as checkpoint:
+        assert resolve(checkpoint).architecture == "unknown"
+
+
+def test_thousands_of_shapes_are_refused_at_once(tmp_path: Path) -> None:
+    arrays = {f"n{place}": np.zeros((1 + place, 8), dtype=np.float16) for place in range(300)}
+    (tmp_path / "w.safetensors").write_bytes(encode_safetensors(arrays))
+    with open_checkpoint(tmp_path / "w.safetensors") as checkpoint:
+        assert "different shapes" in str(resolve(checkpoint).reason)
+
+
+def test_a_config_that_contradicts_the_shapes_is_not_believed(tmp_path: Path) -> None:
+    strip_names(ZOO / "a", tmp_path, 5, config=True)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_attention_heads": 7}), "utf-8")
+    with open_checkpoint(tmp_path) as checkpoint:
+        assert resolve(checkpoint).dims.heads == 0
