@@ -55,15 +55,18 @@ def map_layers(pair: Pair, findings: Sequence[Finding]) -> tuple[LayerOrigin, ..
         for group in finding.groups:
             groups.setdefault(group.b_layer, []).append(group)
     frozen = _frozen_layers(pair)
-    sampled = {block.layer: len(block.up) for block in usable_blocks(pair.b)}
+    blocks_of_b = usable_blocks(pair.b)
+    sampled = {block.name: len(block.up) for block in blocks_of_b}
+    of_layer = {block.layer: len(block.up) for block in blocks_of_b}
     origins = []
     for layer in filter(pair.b.has_read, range(pair.b.anatomy.dims.layers)):
         best = min(groups.get(layer, []), key=lambda group: group.log10_p, default=None)
         if best is None or best.log10_p + log10(max(blocks, 1)) > _SIGNIFICANT:
-            origins.append(LayerOrigin(layer, None, 0.0, sampled[layer] if best else 0, False))
+            origins.append(LayerOrigin(layer, None, 0.0, of_layer[layer] if best else 0, False))
             continue
-        share = best.statistic / sampled[layer]
-        origins.append(LayerOrigin(layer, best.a_layer, share, sampled[layer], (layer, best.a_layer) in frozen))
+        units = sampled[best.group.partition(" ← ")[0]]  # the experts of a layer may differ in width from its shared one
+        share = best.statistic / units
+        origins.append(LayerOrigin(layer, best.a_layer, share, units, (layer, best.a_layer) in frozen))
     return tuple(origins)
 
 

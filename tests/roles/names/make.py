@@ -56,7 +56,7 @@ LATENT = {
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
     "n_shared_experts": 2,
-    "moe_intermediate_size": 12,
+    "moe_intermediate_size": 20,
     "first_k_dense_replace": 1,
     "n_group": 2,
     "topk_group": 1,
@@ -174,13 +174,13 @@ DECODERS: Recipes = {
 MIXTURES: Recipes = {
     "mixtral": {"language model": ("MixtralForCausalLM", {**TINY_GROUPED, "num_local_experts": 4})},
     "qwen3_moe": {
-        "all sparse": ("Qwen3MoeForCausalLM", {**TINY_WIDE, "num_experts": 4, "moe_intermediate_size": 12}),
+        "all sparse": ("Qwen3MoeForCausalLM", {**TINY_WIDE, "num_experts": 4, "moe_intermediate_size": 20}),
         "dense first": (
             "Qwen3MoeForCausalLM",
             {
                 **TINY_WIDE,
                 "num_experts": 4,
-                "moe_intermediate_size": 12,
+                "moe_intermediate_size": 20,
                 "mlp_only_layers": [0],
                 "attention_bias": True,
             },
@@ -208,7 +208,7 @@ MIXTURES: Recipes = {
             {
                 **TINY_WIDE,
                 "n_routed_experts": 4,
-                "moe_intermediate_size": 12,
+                "moe_intermediate_size": 20,
                 "attention_bias": True,
                 "use_qk_norm": True,
                 "pad_token_id": 0,
@@ -232,7 +232,7 @@ MIXTURES: Recipes = {
                 **TINY_GROUPED,
                 "moe_num_experts": 4,
                 "moe_num_shared_experts": 2,
-                "moe_intermediate_size": 12,
+                "moe_intermediate_size": 20,
                 "moe_layer_start_index": 1,
             },
         )
@@ -578,7 +578,7 @@ def main() -> None:
             cases = {case: stated("nn.TransformerEncoder", *recipe()) for case, recipe in torch_encoders().items()}
         else:
             cases = {case: saved(*recipe) for case, recipe in CASES[family].items()}
-            if family in MIXTURES:
+            if family in (*MIXTURES, "qwen2_moe"):
                 cases["in memory"] = held(*next(iter(CASES[family].values())))
         for case in cases.values():
             case["tensors"] = fold(case["tensors"])
