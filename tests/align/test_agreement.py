@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from homolog.align.agreement import Agreement, measure_agreement
 from homolog.align.body import Block, Body, BodyPlan, read_body
-from homolog.align.canonical import Units, drop_unwritten, merge_equal_gates, usable_units
+from homolog.align.canonical import Units, find_unwritten, merge_equal_gates, usable_units
 from homolog.align.invariants import describe_all
 from homolog.align.matching import unit_rows
 from homolog.checkpoint.base import Array
@@ -85,9 +85,9 @@ def test_invariants_do_not_change_under_rotation_and_rescaling(seed: int, gated:
     body = draw_body(rng, gated=gated)
     turned = disguise(body, np.random.default_rng(seed + 1))
     for before, after in zip(*(describe_all([b.units.parts for b in x.blocks]) for x in (body, turned)), strict=True):
-        # the order of units is all that changed: every feature has the same values, up to ties of rounding
-        assert np.abs(np.sort(before, axis=0) - np.sort(after, axis=0)).max() < 1e-3
+        # the order of units is all that changed: each finds itself, but for ranks that rounding ties or breaks
         distance = ((before[:, None] - after[None]) ** 2).mean(axis=2)
+        assert distance.min(axis=1).max() < 0.01
         assert sorted(distance.argmin(axis=1).tolist()) == list(range(len(before)))
 
 
@@ -122,10 +122,10 @@ def test_dead_units_and_unwritten_directions_are_left_out() -> None:
     assert len(usable_units(replace(block.units, down=broken))) == len(block.units) - 2
     basis = draw_rotation(rng, 24)[:20]
     written = rng.standard_normal((100, 20)) @ basis
-    reads = rng.standard_normal((7, 24)).astype(np.float32)
-    kept = drop_unwritten(reads, written.T @ written)
-    assert np.allclose(kept, reads @ basis.T @ basis, atol=1e-4)
-    assert np.array_equal(drop_unwritten(reads, np.eye(24)), reads)
+    silent = find_unwritten(written.T @ written)
+    assert silent.shape == (24, 4)
+    assert np.allclose(basis @ silent, 0, atol=1e-5)
+    assert find_unwritten(np.eye(24)).shape == (24, 0)
 
 
 @given(_SEEDS, st.booleans())

@@ -52,7 +52,7 @@ def test_tokens_that_no_training_told_apart_carry_no_equal_names(draws: int) -> 
         rng = np.random.default_rng([seed, 1])
         rows = rng.standard_normal((13, 12)).astype(np.float32)
         # rows of equal values in both models, which token has which settled by lot
-        others = (rows[rng.permutation(13)] @ frame.a) @ frame.b.T
+        others = np.asarray((rows[rng.permutation(13)] @ frame.a) @ frame.b.T, dtype=np.float32)
         found = index_test_within([rows @ frame.a], [others @ frame.b], rngs=generators(seed))
         p.append(10**found.log10_p)
     for level in (0.5, 0.2, 0.05, 0.01):

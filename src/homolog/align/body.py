@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from homolog.align.canonical import Units, drop_unwritten, merge_equal_gates, usable_units
+from homolog.align.canonical import Units, find_unwritten, merge_equal_gates, usable_units
 from homolog.checkpoint.base import Array, Checkpoint
 from homolog.roles.read import count_units, read_units, read_units_at, read_vector
 from homolog.roles.role import Anatomy, Role, Space, View
@@ -16,11 +16,18 @@ from homolog.roles.role import Anatomy, Role, Space, View
 __all__ = ["Block", "Body", "BodyPlan", "read_body"]
 
 
+_BLOCK, _DENSE = 2**23, 8
+"""Numbers read at a time, and the share of units (one in eight) from which reading all of them is cheaper than picking some."""
+
+_WIDEST = 1024
+"""Residual channels up to which directions that nothing writes to are looked for: it takes a decomposition."""
+
+
 @dataclass(frozen=True, slots=True)
 class BodyPlan:
     """How much of a body is kept; what is left out is chosen by numbers that no disguise changes."""
 
-    units: int = 2048
+    units: int = 512
     """Of every FFN the units with the longest gates, at most so many."""
     blocks: int = 64
     """At most so many FFNs, evenly over the depth; all experts of a layer, or as many of them as fit."""
@@ -149,38 +156,46 @@ def _longest(checkpoint: Checkpoint, view: View, most: int) -> npt.NDArray[np.in
     total = count_units(view, Space.FFN)
     if total <= most:
         return None
-    size = np.concatenate([np.einsum("ij,ij->i", rows, rows) for rows in _stream(checkpoint, view, total)])
+    step = max(1, _BLOCK // max(view.shape[1 - view.axes.index(Space.FFN)], 1))
+    size = np.concatenate(
+        [
+            np.einsum("ij,ij->i", rows, rows)
+            for start in range(0, total, step)
+            for rows in [read_units(checkpoint, view, Space.FFN, start, min(start + step, total))]
+        ]
+    )
     return np.sort(np.argsort(-np.nan_to_num(size), kind="stable")[:most])
 
 
-def _stream(checkpoint: Checkpoint, view: View, total: int) -> Iterator[Array]:
-    step = max(1, 2**22 // max(view.shape[1 - view.axes.index(Space.FFN)], 1))
-    for start in range(0, total, step):
-        yield read_units(checkpoint, view, Space.FFN, start, min(start + step, total))
-
-
 def _rows(checkpoint: Checkpoint, view: View, chosen: npt.NDArray[np.intp] | None) -> Array:
+    """The units ``chosen``; where they are many of few, all are read in one go."""
     if chosen is None:
         return read_units(checkpoint, view, Space.FFN)
+    total = count_units(view, Space.FFN)
+    dense = len(chosen) * _DENSE >= total and total * view.shape[1] <= _BLOCK
+    if view.axes[0] == Space.FFN and dense:
+        return read_units(checkpoint, view, Space.FFN)[chosen]
     return read_units_at(checkpoint, view, Space.FFN, chosen.tolist())
 
 
 def _without_unwritten(found: list[tuple[Role, Units]]) -> list[tuple[Role, Units]]:
-    """Reading rows without the directions that no FFN ever writes to, where there are any."""
-    if not found or sum(len(units) for _, units in found) < 2 * found[0][1].down.shape[1]:
+    """Reading rows without the directions that no FFN ever writes to, where there are any and they can be told."""
+    if not found:
         return found
     width = found[0][1].down.shape[1]
+    if width > _WIDEST or sum(len(units) for _, units in found) < 2 * width:
+        return found
     gram = np.zeros((width, width))
     for _, units in found:
         gram += units.down.T @ units.down
+    basis = find_unwritten(gram)
+    if not basis.size:
+        return found
+
+    def without(rows: Array) -> Array:
+        return np.asarray(rows - (rows @ basis) @ basis.T, dtype=np.float32)
+
     return [
-        (
-            role,
-            Units(
-                drop_unwritten(units.gate, gram),
-                None if units.up is None else drop_unwritten(units.up, gram),
-                units.down,
-            ),
-        )
+        (role, Units(without(units.gate), None if units.up is None else without(units.up), units.down))
         for role, units in found
     ]

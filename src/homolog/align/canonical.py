@@ -15,7 +15,7 @@ import numpy.typing as npt
 from homolog.align.matching import unit_rows
 from homolog.checkpoint.base import Array
 
-__all__ = ["Units", "describe_units", "drop_unwritten", "merge_equal_gates", "usable_units"]
+__all__ = ["Units", "describe_units", "find_unwritten", "merge_equal_gates", "usable_units"]
 
 _EQUAL_GATES = 0.95
 """Cosine from which two gates of one FFN count as one."""
@@ -94,17 +94,16 @@ def describe_units(gate: Array, up: Array | None, down: Array) -> Array:
     return np.stack([np.log(g), np.log(u) + np.log(d), np.abs(gu), np.abs(gd), ud, gu * gd], axis=1).astype(np.float32)
 
 
-def drop_unwritten(reads: Array, gram: npt.NDArray[np.float64]) -> Array:
-    """``reads`` (n, d) without the directions in which nothing is ever written, given the Gram matrix (d, d) of all that is.
+def find_unwritten(gram: npt.NDArray[np.float64]) -> Array:
+    """An orthonormal basis (d, k) of the directions in which nothing is ever written, given the Gram matrix (d, d) of all that is.
 
     What a unit reads there is always zero, so it can be set to anything: a stream that was padded and then rotated has such directions.
     """
     values, vectors = np.linalg.eigh(gram)
     silent = values <= _UNWRITTEN * max(float(values[-1]), _TINY)
-    if not silent.any() or silent.all():
-        return reads
-    basis = vectors[:, silent].astype(np.float32)
-    return np.asarray(reads - (reads @ basis) @ basis.T, dtype=np.float32)
+    if silent.all():
+        silent[:] = False
+    return np.asarray(vectors[:, silent], dtype=np.float32)
 
 
 def _group_equal(gate: Array) -> list[npt.NDArray[np.intp]]:
