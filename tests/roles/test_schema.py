@@ -54,7 +54,7 @@ def test_the_families_of_the_package_follow_the_schema() -> None:
             "normless",
         ),
         *("parallel", "plain", "plain_offset", "plain_parallel", "plain_rms", "post_attention", "post_norm"),
-        "wide_norms",
+        *("single_blocks", "wide_norms"),
     ]
     named = {file.stem for file in (Path(__file__).parent / "names").glob("*.json")}
     assert {name for name in families if not name.startswith("gguf")} == named
