@@ -146,7 +146,10 @@ def test_offline_without_a_cache_is_an_error(hub: Hub) -> None:
         open_checkpoint("zoo/a", Session(offline=True))
     with open_checkpoint("zoo/a"):
         pass
-    with open_checkpoint("zoo/a", Session(offline=True)) as checkpoint, pytest.raises(NotCached, match="are not in the cache"):
+    with (
+        open_checkpoint("zoo/a", Session(offline=True)) as checkpoint,
+        pytest.raises(NotCached, match="are not in the cache"),
+    ):
         [checkpoint.read_rows(name) for name in checkpoint.tensors]
 
 
