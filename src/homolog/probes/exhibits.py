@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -44,8 +44,13 @@ def std_curves(pair: Pair) -> dict[str, object]:
     for kind in "qkvo":
         x, y = pair.a.spreads.get(kind), pair.b.spreads.get(kind)
         correlation[kind] = _correlate(np.array(x), np.array(y)) if x and y else None
-    curves = [{kind: list(curve) for kind, curve in sketch.spreads.items()} for sketch in (pair.a, pair.b)]
+    curves = [{kind: _finite(curve) for kind, curve in sketch.spreads.items()} for sketch in (pair.a, pair.b)]
     return {"a": curves[0], "b": curves[1], "correlation": correlation}
+
+
+def _finite(curve: Sequence[float]) -> list[float | None]:
+    """``None`` in place of what NaN or Inf in the weights made of a layer."""
+    return [value if np.isfinite(value) else None for value in curve]
 
 
 def gain_cosines(pair: Pair, layers: Mapping[int, int]) -> list[float | None]:
