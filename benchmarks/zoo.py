@@ -2,6 +2,9 @@
 
 python benchmarks/zoo.py
 python benchmarks/zoo.py --pairs
+python benchmarks/zoo.py --bodies
+
+The last measures how far the bodies of every pair agree (Tier 2), whether or not a comparison would ask.
 """
 
 from __future__ import annotations
@@ -11,11 +14,16 @@ import json
 import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from homolog.align.agreement import measure_agreement
+from homolog.align.body import Body, read_body
+from homolog.checkpoint.open import open_checkpoint
 from homolog.pipeline import compare
+from homolog.roles.resolve import resolve
 
 _ZOO = Path(__file__).parents[1] / "tests" / "zoo"
 _KINDS = ("descent", "common ancestor", "same start, trained apart", "independent")
@@ -56,6 +64,20 @@ def measure(pair: tuple[str, str]) -> dict[str, Any]:
     }
 
 
+@cache
+def body_of(name: str) -> Body:
+    """Read once a process."""
+    with open_checkpoint(_ZOO / name) as checkpoint:
+        return read_body(checkpoint, resolve(checkpoint))
+
+
+def agree(pair: tuple[str, str]) -> dict[str, Any]:
+    """How far two bodies agree; ``None`` where they cannot be compared."""
+    found = measure_agreement(body_of(pair[0]), body_of(pair[1]))
+    value = None if found.absent else found.body
+    return {"pair": " ".join(pair), "kind": kind_of(*pair), "agreement": value}
+
+
 def spread(values: list[float | None]) -> str:
     """Smallest to largest."""
     known = sorted(value for value in values if value is not None)
@@ -66,18 +88,19 @@ def main() -> None:
     """Compare all pairs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", action="store_true", help="one line a pair")
+    parser.add_argument("--bodies", action="store_true", help="measure how far bodies agree, and nothing else")
     options = parser.parse_args()
     names = sorted(path.parent.name for path in _ZOO.glob("*/truth.json"))
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(measure, combinations(names, 2)))
+        results = list(pool.map(agree if options.bodies else measure, combinations(names, 2)))
     for kind in _KINDS:
         of_kind = [result for result in results if result["kind"] == kind]
         if not of_kind:
             continue
-        verdicts = Counter(result["verdict"] for result in of_kind)
-        said = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
-        print(f"{kind}: {len(of_kind)} pairs, {said}")
-        for key in ("headline", "rows", "profiles", "gains"):
+        verdicts = Counter(result["verdict"] for result in of_kind if "verdict" in result)
+        said = "".join(f", {count} {verdict}" for verdict, count in verdicts.most_common())
+        print(f"{kind}: {len(of_kind)} pairs{said}")
+        for key in [key for key in of_kind[0] if key not in ("pair", "kind", "verdict")]:
             print(f"    {key:10}{spread([result[key] for result in of_kind])}")
         for result in of_kind if options.pairs else ():
             print(
