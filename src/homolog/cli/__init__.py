@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from io import TextIOWrapper
 
 from homolog.errors import HomologError
 
@@ -23,6 +24,10 @@ def main() -> int:
     # It is read when numpy is loaded, so this comes first.
     for name in _THREAD_COUNTS:
         os.environ.setdefault(name, "1")
+    for stream in (sys.stdout, sys.stderr):
+        # a console or pipe that lacks a letter (an ASCII locale, a code page of Windows) shows a question mark in its place
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         # deferred, so that an interrupt during the imports ends as quietly as any other
         from homolog.cli.app import run

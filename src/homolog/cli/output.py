@@ -75,5 +75,7 @@ def print_columns(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON object, keys in the order of the contract; the same document gives the same bytes."""
-    text = json.dumps(canonical(document), indent=2, allow_nan=False, ensure_ascii=False)
+    # where stdout cannot hold every letter, JSON can escape them and lose nothing
+    escaped = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    text = json.dumps(canonical(document), indent=2, allow_nan=False, ensure_ascii=escaped)
     sys.stdout.write(text + "\n")
