@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import pytest
+from tests.roles.family_table import family_table, kept_table
 
 from homolog.errors import UsageError
 from homolog.roles import schema
@@ -142,6 +144,24 @@ REPLACED = {
     ),
     "a fused axis without parts": ('"ffn", "residual"', '"fused", "residual"', r"fused: found an axis 'fused'"),
     "an unknown size": ("[traits]", '[config]\nwidht = ["n"]\n[traits]', r"config\.widht: found an unknown key"),
+    "an unknown order": (
+        "role =",
+        'order = "zigzag"\nrole =',
+        r"order: found 'zigzag', expected one of equal, measured, heads, alternating",
+    ),
+    "an order without a fused axis": ("role =", 'order = "heads"\nrole =', r"order: found 'heads', .* of a fused axis"),
+    "an unknown kind of bias": ("role =", 'bias = "always"\nrole =', r"bias: found 'always', expected 'none', 'may'"),
+    "a bias beside what is no weight": (
+        'up.weight"\nrole =',
+        'up"\nbias = "may"\nrole =',
+        r"bias: found layers\.\{layer\}\.up, expected names of weights",
+    ),
+    "too many axes": (
+        '"ffn", "residual"',
+        '"ffn", "residual", "head"',
+        r"axes: found 3 axes, expected one or two behind 'stacked' and 'single'",
+    ),
+    "only leading axes": ('"ffn", "residual"', '"stacked"', r"axes: found 0 axes"),
     "an order of an unknown space": ("role =", 'orders = { side = "why" }\nrole =', r"orders\.side: found 'side'"),
     "an order of an unknown role": (
         "role =",
@@ -179,6 +199,16 @@ def test_every_key_of_the_schema_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "adding-a-family.md").read_text("utf-8")
     keys = {*schema.FAMILY_KEYS, *schema.TRAIT_KEYS, *schema.TENSOR_KEYS, *schema.FUSED_KEYS, *schema.IGNORE_KEYS}
     assert not [key for key in sorted(keys | set(schema.SIZES)) if f"`{key}`" not in page]
+
+
+def test_every_family_is_documented() -> None:
+    assert kept_table() == family_table(), "run python -m tests.roles.family_table"
+
+
+def test_a_family_costs_a_short_file() -> None:
+    files = (Path(__file__).parents[2] / "src" / "homolog" / "roles" / "architectures").glob("*.toml")
+    lengths = [len(text.splitlines()) for file in files if "abstract = true" not in (text := file.read_text("utf-8"))]
+    assert median(lengths) <= 40
 
 
 def test_the_documented_family_is_one() -> None:
