@@ -95,7 +95,7 @@ FAMILIES: dict[str, tuple[str, dict[str, tuple[dict[str, Any], dict[str, list[in
         },
     ),
     "kimi_k2": (
-        "vllm-project/vllm, vllm/model_executor/models/deepseek_v2.py in release 0.33.0, which loads Kimi K2 as DeepSeek-V3",
+        "vllm-project/vllm, vllm/model_executor/models/kimi_k25.py in release 0.33.0, which builds its language model from the class of DeepSeek",
         {
             "dense first": (
                 {
@@ -129,7 +129,7 @@ FAMILIES: dict[str, tuple[str, dict[str, tuple[dict[str, Any], dict[str, list[in
         },
     ),
     "baichuan": (
-        "jrd77/Baichuan2-13B-Chat, modeling_baichuan.py at a56c793eb7a721ab6c270f779024e0375e8afd4a; of the 7B the speeds of its "
+        "jrd77/Baichuan2-13B-Chat, modeling_baichuan.py at 35e3d5af948ecfe718bbb31633f053ae2a063725; of the 7B the speeds of its "
         "rotary positions as well",
         {
             "alibi": (
@@ -162,7 +162,7 @@ FAMILIES: dict[str, tuple[str, dict[str, tuple[dict[str, Any], dict[str, list[in
     ),
     "internlm2": (
         "vllm-project/vllm, vllm/model_executor/models/internlm2.py in release 0.33.0; the order of heads as in "
-        "InternLM/InternLM, 'b q (h gs d) -> b q h gs d'",
+        "modeling_internlm2.py of its checkpoints, 'b q (h gs d) -> b q h gs d'",
         {
             "grouped": (
                 {**_GROUPED, "model_type": "internlm2"},
@@ -183,7 +183,7 @@ FAMILIES: dict[str, tuple[str, dict[str, tuple[dict[str, Any], dict[str, list[in
     ),
     "chatglm": (
         "vllm-project/vllm, vllm/model_executor/models/chatglm.py in release 0.33.0, for the names; "
-        "czk1997/chatglm3-copy, modeling_chatglm.py at 9efadf3d38a796c89379b9989f00410b1289933d",
+        "czk1997/chatglm3-copy, modeling_chatglm.py at 00f2a120452a7e7b874858d8216aca785743c519",
         {
             "two key heads": (
                 {
@@ -213,7 +213,7 @@ FAMILIES: dict[str, tuple[str, dict[str, tuple[dict[str, Any], dict[str, list[in
         },
     ),
     "qwen": (
-        "zhangningboo/Qwen-7B, modeling_qwen.py at e7a368b0774370edec29674e7c51f52fc7663f59",
+        "zhangningboo/Qwen-7B, modeling_qwen.py at 1ff20863b9e9c48b1550d42837331cb55ddfb4e0",
         {
             "language model": (
                 {
