@@ -27,14 +27,14 @@ ARCHITECTURES = {
     "qwen2": MODEL_ARCH.QWEN2,
     "qwen2_moe": MODEL_ARCH.QWEN2MOE,
     "gpt2": MODEL_ARCH.GPT2,
-    "gemma3_text": MODEL_ARCH.GEMMA3,
-    "gemma2": MODEL_ARCH.GEMMA2,
 }
+INTERLEAVED = (MODEL_ARCH.LLAMA, MODEL_ARCH.SMOLLM3, MODEL_ARCH.GRANITE, MODEL_ARCH.OLMO)
+ONE_ADDED = (MODEL_ARCH.GEMMA, MODEL_ARCH.GEMMA2, MODEL_ARCH.GEMMA3, MODEL_ARCH.NEMOTRON)
 SIZES = {
-    "block_count": ("num_hidden_layers", "n_layer"),
-    "embedding_length": ("hidden_size", "n_embd"),
+    "block_count": ("num_hidden_layers", "n_layer", "n_layers"),
+    "embedding_length": ("hidden_size", "n_embd", "d_model"),
     "feed_forward_length": ("intermediate_size", "n_inner"),
-    "attention.head_count": ("num_attention_heads", "n_head"),
+    "attention.head_count": ("num_attention_heads", "n_head", "n_heads"),
     "attention.head_count_kv": ("num_key_value_heads", "n_head"),
     "attention.key_length": ("head_dim",),
     "expert_count": ("num_experts",),
@@ -58,28 +58,36 @@ def convert(folder: Path, target: Path, kind: str = "F32", *, pieces: int = 0) -
 
 
 def convert_tensors(model: Checkpoint) -> dict[str, Array]:
-    """The tensors by the names of llama.cpp, in its layout."""
-    config = model.config
+    """The tensors of a checkpoint by the names of llama.cpp, in its layout."""
+    return rename_and_turn(
+        {name: model.read_rows(name) for name in model.tensors}, model.config, ARCHITECTURES[model.config["model_type"]]
+    )
+
+
+def rename_and_turn(
+    model: Mapping[str, Array], config: Mapping[str, Any], architecture: MODEL_ARCH
+) -> dict[str, Array]:
+    """Tensors by the names of llama.cpp, in its layout."""
     heads = config.get("num_attention_heads", 0)
     kv_heads = config.get("num_key_value_heads", heads)
     depth = next(config[key] for key in SIZES["block_count"] if key in config)
-    names = get_tensor_name_map(ARCHITECTURES[config["model_type"]], depth)
+    names = get_tensor_name_map(architecture, depth)
     experts: dict[str, list[Array]] = {}
     tensors: dict[str, Array] = {}
-    for name in sorted(
-        model.tensors, key=lambda name: [int(part) if part.isdigit() else 0 for part in name.split(".")]
-    ):
-        weights = model.read_rows(name)
-        if config["model_type"] == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+    for name in sorted(model, key=lambda name: [int(part) if part.isdigit() else 0 for part in name.split(".")]):
+        weights = model[name]
+        if architecture is MODEL_ARCH.GPT2 and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
             weights = weights.T
-        if config["model_type"] == "llama" and ".q_proj." in name:
+        if architecture in INTERLEAVED and ".q_proj." in name:
             weights = permute(weights, heads)
-        if config["model_type"] == "llama" and ".k_proj." in name:
+        if architecture in INTERLEAVED and ".k_proj." in name:
             weights = permute(weights, kv_heads)
-        if config["model_type"].startswith("gemma") and name.endswith("norm.weight"):
+        if architecture in ONE_ADDED and name.endswith("norm.weight"):
             weights = weights + np.float32(1)
         if ".experts." in name:
             stack, _, rest = name.partition(".experts.")
+            if "block_sparse_moe" in stack:
+                stack = stack.replace("model.", "").replace("block_sparse_moe", "feed_forward")
             experts.setdefault(f"{stack}.experts.{rest.split('.', 1)[1]}", []).append(weights)
         else:
             tensors[_rename(names, name)] = np.ascontiguousarray(weights)

@@ -11,6 +11,7 @@ import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 with atheris.instrument_imports(include=["homolog.checkpoint"]):
     from tests.fuzz.targets import TARGETS
 
+import gguf.quants  # noqa: F401 - the first block of an input must not pay for the import
 from tests.fuzz.mutators import MUTATORS
 from tests.fuzz.seeds import make_seeds
 

@@ -1,0 +1,100 @@
+"""A hub's family and the same tensors as llama.cpp stores them: the same roles, with the same numbers in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf.constants import MODEL_ARCH, MODEL_ARCH_NAMES
+from tests.checkpoint.convert_gguf import SIZES, rename_and_turn
+from tests.checkpoint.gguf_writer import encode_gguf, plain
+from tests.checkpoint.writers import encode_safetensors
+from tests.roles.cases import CASES, Case
+
+from homolog.checkpoint.base import Array
+from homolog.checkpoint.open import open_checkpoint
+from homolog.derivation.identical import same_numbers
+from homolog.roles.resolve import resolve
+
+ARCHITECTURES = {
+    "llama": MODEL_ARCH.LLAMA,
+    "mistral": MODEL_ARCH.LLAMA,
+    "mixtral": MODEL_ARCH.LLAMA,
+    "qwen2": MODEL_ARCH.QWEN2,
+    "qwen2_moe": MODEL_ARCH.QWEN2MOE,
+    "qwen3": MODEL_ARCH.QWEN3,
+    "qwen3_moe": MODEL_ARCH.QWEN3MOE,
+    "gemma": MODEL_ARCH.GEMMA,
+    "gemma2": MODEL_ARCH.GEMMA2,
+    "gemma3": MODEL_ARCH.GEMMA3,
+    "olmo": MODEL_ARCH.OLMO,
+    "olmo2": MODEL_ARCH.OLMO2,
+    "olmoe": MODEL_ARCH.OLMOE,
+    "gpt2": MODEL_ARCH.GPT2,
+    "phi3": MODEL_ARCH.PHI3,
+    "phi": MODEL_ARCH.PHI2,
+    "phimoe": MODEL_ARCH.PHIMOE,
+    "starcoder2": MODEL_ARCH.STARCODER2,
+    "stablelm": MODEL_ARCH.STABLELM,
+    "mpt": MODEL_ARCH.MPT,
+    "gptj": MODEL_ARCH.GPTJ,
+    "cohere": MODEL_ARCH.COMMAND_R,
+    "cohere2": MODEL_ARCH.COHERE2,
+    "granite": MODEL_ARCH.GRANITE,
+    "nemotron": MODEL_ARCH.NEMOTRON,
+    "smollm3": MODEL_ARCH.SMOLLM3,
+    "seed_oss": MODEL_ARCH.SEED_OSS,
+    "exaone4": MODEL_ARCH.EXAONE4,
+    "glm4": MODEL_ARCH.GLM4,
+    "hunyuan_v1_dense": MODEL_ARCH.HUNYUAN_DENSE,
+    "ernie4_5": MODEL_ARCH.ERNIE4_5,
+}
+_HEADS = ("score.", "qa_outputs.", "classifier.", "multiple_choice_head.", "vision_tower.")
+_NOT_CONVERTED = ("in memory", "normed", "normed by head", "dense first", "every second", "with a vision tower")
+"""What llama.cpp's converter has no names for, and what no hub stores so."""
+COVERED = [
+    case
+    for case in CASES
+    if case.family in ARCHITECTURES
+    and case.name not in _NOT_CONVERTED
+    and not any(name.startswith(_HEADS) for name in case.tensors)
+]
+
+
+def draw(case: Case) -> dict[str, Array]:
+    """Numbers that one may be added to, and taken from, without rounding."""
+    rng = np.random.default_rng(0)
+    return {name: (rng.integers(-64, 64, shape) / 32).astype(np.float32) for name, shape in case.tensors.items()}
+
+
+def write_both(case: Case, folder: Path) -> tuple[Path, Path]:
+    model, architecture = draw(case), ARCHITECTURES[case.family]
+    name = MODEL_ARCH_NAMES[architecture]
+    hub, copy = folder / "model.safetensors", folder / "copy.gguf"
+    hub.write_bytes(encode_safetensors(dict(model)))
+    metadata: dict[str, Any] = {"general.architecture": name}
+    for key, spellings in SIZES.items():
+        metadata |= {f"{name}.{key}": case.config[spelling] for spelling in spellings if case.config.get(spelling)}
+    tensors = rename_and_turn(model, case.config, architecture)
+    copy.write_bytes(encode_gguf(metadata, [plain(key, weights) for key, weights in tensors.items()]))
+    return hub, copy
+
+
+@pytest.mark.parametrize("case", COVERED, ids=str)
+def test_both_layouts_hold_the_same_roles_and_numbers(case: Case, tmp_path: Path) -> None:
+    hub, copy = write_both(case, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(case.config))
+    with open_checkpoint(hub) as first, open_checkpoint(copy) as second:
+        one, other = resolve(first), resolve(second)
+        assert one.reason is None
+        assert other.reason is None
+        assert set(one.views) == set(other.views)
+        assert same_numbers(first, second, one, other)
+        assert (one.traits.gated, one.traits.pre_norm) == (other.traits.gated, other.traits.pre_norm)
+        assert one.traits.norm_offset == other.traits.norm_offset
+        # one family of the hub holds the sequential models of StableLM and those whose blocks stand side by side
+        assert case.family == "stablelm" or one.traits.parallel == other.traits.parallel
+        assert one.traits.norm == other.traits.norm
