@@ -71,11 +71,13 @@ def _compare_language_models(catalogue: Catalogue, cache: Path, out: Path) -> li
     for case in language_cases(catalogue, cache):
         with tempfile.TemporaryDirectory(prefix="homolog-demo-") as scratch:
             output.note(f"making or fetching B: {case.title}")
-            reports.append(_show(case.title, base, write_b(case, base, Path(scratch)), out / case.report))
+            reports.append(
+                _show(case.title, base, write_b(case, base, Path(scratch)), out / case.report, full=case.full)
+            )
     return reports
 
 
-def _show(title: str, a: Path, b: Path, report: Path) -> Path:
+def _show(title: str, a: Path, b: Path, report: Path, *, full: bool = False) -> Path:
     """Compare one pair, print what was found and write its report."""
     from homolog.cli import output
     from homolog.cli.progress import Progress
@@ -85,7 +87,7 @@ def _show(title: str, a: Path, b: Path, report: Path) -> Path:
 
     console = output.console()
     with Progress() as progress:
-        comparison = compare(a, b, progress=progress)
+        comparison = compare(a, b, full=full, progress=progress)
     document = output.canonical(comparison.to_json())
     console.print()
     console.rule(title, align="left")

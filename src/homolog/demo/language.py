@@ -28,6 +28,8 @@ class LanguageCase:
     title: str
     report: str
     make: Callable[[Checkpoint, Path], Path]
+    full: bool = False
+    """Whether whole matrices are read: what hides both indices and frame is seen in no less."""
 
 
 def language_model(catalogue: Catalogue, cache: Path) -> Path:
@@ -48,6 +50,7 @@ def language_cases(catalogue: Catalogue, cache: Path) -> tuple[LanguageCase, ...
             "The same disguise, and the units of every FFN in another order and rescaled",
             "smollm2-fully-disguised.html",
             lambda model, folder: disguise(model, folder / "fully-disguised", Disguise(units=True)),
+            full=True,
         ),
         LanguageCase(
             "The same model made deeper: 15 of its 30 layers stand twice",
