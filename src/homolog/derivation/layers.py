@@ -64,7 +64,9 @@ def map_layers(pair: Pair, findings: Sequence[Finding]) -> tuple[LayerOrigin, ..
         if best is None or best.log10_p + log10(max(blocks, 1)) > _SIGNIFICANT:
             origins.append(LayerOrigin(layer, None, 0.0, of_layer[layer] if best else 0, False))
             continue
-        units = sampled[best.group.partition(" ← ")[0]]  # the experts of a layer may differ in width from its shared one
+        units = sampled[
+            best.group.partition(" ← ")[0]
+        ]  # the experts of a layer may differ in width from its shared one
         share = best.statistic / units
         origins.append(LayerOrigin(layer, best.a_layer, share, units, (layer, best.a_layer) in frozen))
     return tuple(origins)

@@ -95,7 +95,8 @@ FAMILIES: dict[str, tuple[str, dict[str, tuple[dict[str, Any], dict[str, list[in
         },
     ),
     "kimi_k2": (
-        "vllm-project/vllm, vllm/model_executor/models/kimi_k25.py in release 0.33.0, which builds its language model from the class of DeepSeek",
+        "vllm-project/vllm, vllm/model_executor/models/kimi_k25.py in release 0.33.0, which builds its language model from the class of "
+        "DeepSeek",
         {
             "dense first": (
                 {
