@@ -55,7 +55,16 @@ def test_the_families_of_the_package_follow_the_schema() -> None:
             "llama",
             "normless",
         ),
-        *("parallel", "plain", "plain_offset", "plain_parallel", "plain_rms", "post_attention", "post_norm", "post_norm_heads"),
+        *(
+            "parallel",
+            "plain",
+            "plain_offset",
+            "plain_parallel",
+            "plain_rms",
+            "post_attention",
+            "post_norm",
+            "post_norm_heads",
+        ),
         *("single_blocks", "wide_norms"),
     ]
     named = {file.stem for file in (Path(__file__).parent / "names").glob("*.json")}
