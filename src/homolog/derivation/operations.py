@@ -11,7 +11,7 @@ import numpy as np
 from homolog.derivation.layers import LayerOrigin
 from homolog.probes.finding import Finding
 from homolog.probes.pair import Pair
-from homolog.sketch.stream import lattice_precision
+from homolog.sketch.stream import SEEN, lattice_precision
 
 __all__ = ["Operation", "find_direction", "read_operations"]
 
@@ -81,10 +81,16 @@ def _requantised(pair: Pair) -> list[Operation]:
     if a == b:
         return []
     if not a:
-        return [Operation("quantised", f"the FFNs of B are stored as {b}, those of A are not quantised")]
+        return [Operation("quantised", f"the FFNs of B {_kept(b)}, those of A are not quantised")]
     if not b:
-        return [Operation("dequantised", f"the FFNs of A are stored as {a}, those of B are not quantised")]
-    return [Operation("requantised", f"the FFNs of A are stored as {a}, those of B as {b}")]
+        return [Operation("dequantised", f"the FFNs of A {_kept(a)}, those of B are not quantised")]
+    return [Operation("requantised", f"the FFNs of A {_kept(a)}, those of B {_kept(b)}")]
+
+
+def _kept(lattice: str) -> str:
+    if lattice.endswith(SEEN):
+        return f"lie on the levels of {lattice.removesuffix(SEEN)}, though stored in full precision"
+    return f"are stored as {lattice}"
 
 
 def _explained_by_rounding(pair: Pair, known: Sequence[LayerOrigin]) -> bool:

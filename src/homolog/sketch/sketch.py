@@ -35,6 +35,8 @@ class UnitBlock:
     """Why the block cannot be used: NaN, Inf or all zero."""
     profiles: tuple[Array, Array | None] | None = None
     """What `unit_profile` says without and with what the units write, taken before the rows were projected; ``None`` for rows as read."""
+    lattice: str = ""
+    """How the numbers of up were rounded before they were written, where they show it (see `find_lattice`)."""
 
     @property
     def knows_down(self) -> bool:

@@ -14,10 +14,11 @@ from homolog.checkpoint.base import Array, Checkpoint, TensorInfo
 from homolog.roles.read import count_units, read_units, read_units_at, read_vector
 from homolog.roles.role import Anatomy, Role, Space, View
 from homolog.sketch.held import HeldCheckpoint
+from homolog.sketch.lattice import find_lattice
 from homolog.sketch.plan import ReadingPlan
 from homolog.sketch.sketch import Sketch, TokenRows, UnitBlock, ValueBlock
 
-__all__ = ["Progress", "lattice_precision", "read_sketch", "read_token_rows"]
+__all__ = ["SEEN", "Progress", "lattice_precision", "read_sketch", "read_token_rows"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the steps done and the steps in all."""
@@ -91,7 +92,7 @@ def read_sketch(
         spreads={kind[-1]: tuple(curve) for kind, curve in spreads.items() if len(curve) == layers},
         warnings=tuple(_warnings(units, values)),
         layers_read=plan.layers,
-        lattice=_lattice(checkpoint, anatomy),
+        lattice=_lattice(checkpoint, anatomy) or _seen_lattice(units, layers),
     )
 
 
@@ -124,7 +125,10 @@ def read_token_rows(
     return tables
 
 
-_FLOATS = {"fp8 (E4M3": 2.0**-5, "fp8 (E5M2": 2.0**-4, "mxfp8": 2.0**-5, "mxfp4": 0.15}
+SEEN = ", seen in the numbers"
+"""Ends the words for a lattice that is not how the file keeps its numbers, but how they were rounded before."""
+
+_FLOATS = {"fp8 (E5M2": 2.0**-4, "fp8": 2.0**-5, "mxfp8": 2.0**-5, "mxfp4": 0.15}
 """Small floats are as coarse as their mantissa, not as their bits. Rounding moves the zoo's matrices by 0.027 in E4M3, by 0.12 in MXFP4."""
 
 
@@ -149,6 +153,19 @@ def _lattice(checkpoint: Checkpoint, anatomy: Anatomy) -> str:
         if role.kind.startswith("ffn.") and len(view.shape) == 2
     )
     return max(sorted(kinds), key=kinds.__getitem__, default="")
+
+
+def _seen_lattice(units: Sequence[UnitBlock], layers: int) -> str:
+    """Of matrices in full precision, what most of those that were looked at show; the words say that it was seen, not stored."""
+    looked = [block for block in units if block.expert <= 0 and not block.flaw and block.layer in _spread(layers)]
+    kinds = Counter(block.lattice for block in looked)
+    kind = max(sorted(kinds), key=kinds.__getitem__, default="")
+    return f"{kind}{SEEN}" if kind else ""
+
+
+def _spread(layers: int) -> set[int]:
+    """Four layers from the first to the last."""
+    return {round(part * (layers - 1) / 3) for part in range(4)}
 
 
 def _has_columns(role: Role, view: View) -> bool:
@@ -201,6 +218,7 @@ def _read_units(
     gain = _gain(anatomy, channels, "norm.ffn", role.layer)
 
     digest = blake2b(digest_size=16)
+    seen: list[str] = []
 
     def rows(view: View | None, fold: Array | None) -> Array | None:
         if view is None:
@@ -208,6 +226,8 @@ def _read_units(
         as_columns = view.axes[0] != Space.FFN
         block = _read_slabs(checkpoint, view, count, plan.slab if as_columns else None)
         digest.update(np.ascontiguousarray(block).data)
+        if view is up_view and role.expert <= 0 and role.layer in _spread(anatomy.dims.layers):
+            seen.append("" if checkpoint.tensors[view.tensor].lattice else find_lattice(block))
         return block * fold[: block.shape[1]] if fold is not None else block
 
     biases = [
@@ -232,6 +252,7 @@ def _read_units(
         bias,
         stored,
         _flaw(up, gate, down, bias, zero_of=up),
+        lattice=seen[0] if seen else "",
     )
 
 

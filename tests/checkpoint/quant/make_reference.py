@@ -535,6 +535,11 @@ def mlx_6() -> Case:
 
 
 @case
+def mlx_5() -> Case:
+    return mlx("affine", 5, 64)
+
+
+@case
 def mlx_3() -> Case:
     return mlx("affine", 3, 64)
 
@@ -597,6 +602,11 @@ def hqq_3() -> Case:
 @case
 def hqq_2() -> Case:
     return hqq(2, 32, 1)
+
+
+@case
+def hqq_1() -> Case:
+    return hqq(1, 64, 1)
 
 
 @case
