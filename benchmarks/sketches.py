@@ -25,6 +25,8 @@ from homolog.pipeline import compare
 from homolog.sketch.make import make_sketch
 
 _ZOO = Path(__file__).parents[1] / "tests" / "zoo"
+_BOTH = "units_permuted_and_residual_rotated"
+"""What only aligned bodies see; sketches hold none."""
 _FOUND = ("identical", "related", "partly_related")
 
 
@@ -37,8 +39,8 @@ class Answer:
     operation: str
     verdicts: tuple[str, str, str]
     headlines: tuple[float | None, float | None, float | None]
-    still_open: frozenset[str]
-    """What the sketches do not rule out and the weights do."""
+    open: tuple[frozenset[str], frozenset[str], frozenset[str]]
+    """What each does not rule out."""
 
 
 def sketch_case(case: Case, folder: Path, dimensions: int) -> Path:
@@ -63,16 +65,21 @@ def judge(pair: Pair, folder: Path, dimensions: int) -> Answer:
         pair.operation,
         (verdicts[0].verdict, verdicts[1].verdict, verdicts[2].verdict),
         (verdicts[0].log10_p, verdicts[1].log10_p, verdicts[2].log10_p),
-        frozenset(verdicts[1].not_ruled_out) - frozenset(verdicts[0].not_ruled_out),
+        (
+            frozenset(verdicts[0].not_ruled_out),
+            frozenset(verdicts[1].not_ruled_out),
+            frozenset(verdicts[2].not_ruled_out),
+        ),
     )
 
 
-def count_wrong(answers: list[Answer], which: int) -> tuple[int, int, int]:
-    """False accusations, false clearances (of what the weights find), and pairs left open that the weights settle."""
+def count_wrong(answers: list[Answer], which: int) -> tuple[int, int, int, int]:
+    """False accusations; false clearances of what the weights find, with the disguise ruled out and with it left open; pairs left open."""
     accused = sum(a.label != "related" and a.verdicts[which] in _FOUND and a.verdicts[0] not in _FOUND for a in answers)
-    cleared = sum(a.verdicts[0] in _FOUND and a.verdicts[which] == "independent" for a in answers)
+    unseen = [a for a in answers if a.verdicts[0] in _FOUND and a.verdicts[which] == "independent"]
+    said = sum(_BOTH in a.open[which] for a in unseen)
     opened = sum(a.verdicts[which] == "inconclusive" != a.verdicts[0] for a in answers)
-    return accused, cleared, opened
+    return accused, len(unseen) - said, said, opened
 
 
 def main() -> None:
@@ -97,7 +104,7 @@ def main() -> None:
         print(f"{label}: {len(of_label)} pairs")
         for which, name in ((1, "two sketches"), (2, "a sketch and a checkpoint")):
             same = sum(answer.verdicts[which] == answer.verdicts[0] for answer in of_label)
-            accused, cleared, opened = count_wrong(of_label, which)
+            accused, cleared, said, opened = count_wrong(of_label, which)
             moved = [
                 abs(y - x)
                 for answer in of_label
@@ -105,13 +112,14 @@ def main() -> None:
             ]
             moved.sort()
             print(
-                f"    {name}: {same} the same verdict, {accused} falsely accused, {cleared} falsely cleared, {opened} left open; "
+                f"    {name}: {same} the same verdict, {accused} falsely accused, {cleared} falsely cleared, {said} unseen and not "
+                f"ruled out, {opened} left open; "
                 f"the headline moves by {moved[len(moved) // 2]:.2f} (median), {moved[-1]:.1f} at most"
             )
     for answer in answers:
         if len(set(answer.verdicts)) > 1:
             print("   ", answer.pair, answer.operation, answer.label, answer.verdicts, answer.headlines)
-    operations = Counter(operation for answer in answers for operation in answer.still_open)
+    operations = Counter(operation for answer in answers for operation in answer.open[1] - answer.open[0])
     print(f"not ruled out by sketches where the weights rule it out: {dict(operations)}")
 
 

@@ -164,7 +164,8 @@ def _examine_sketches(reading: Reading, *, seed: int, full: bool) -> _Examined:
         sampled = [[block.digest for block in sketch.units] for sketch in (pair.a, pair.b)]
         return sampled[0] == sampled[1] and digests_agree(models, anatomies, full=full)
 
-    return _examine_pair(Pair(a, b, seed), anchors, identical, lambda finding: finding)
+    examined = _examine_pair(Pair(a, b, seed), anchors, identical, lambda finding: finding)
+    return replace(examined, look=SecondLook(BodyFinding.missing("a sketch holds no bodies to align")))
 
 
 def _open(path: str | os.PathLike[str], session: Session) -> Checkpoint:
