@@ -40,7 +40,7 @@ def test_options_reach_the_comparison(homolog: Run, receptors: Path) -> None:
         "compare", receptors / "SCEPTR", receptors / "SCEPTR_finetuned", "--json", "--seed", 7, "--units", 32, "--full"
     )
     document = json.loads(done.stdout)
-    assert document["provenance"]["options"] == {"seed": 7, "units": 32, "full": True}
+    assert document["provenance"]["options"] == {"seed": 7, "units": 32, "full": True, "deep": False, "budget": None}
     assert document["provenance"]["command"].endswith("--seed 7 --units 32 --full")
 
 

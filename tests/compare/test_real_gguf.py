@@ -29,7 +29,9 @@ from homolog.roles.inspect import inspect
 with open_checkpoint(sys.argv[1]) as checkpoint:
     found = inspect(checkpoint)
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps([found.architecture, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, len(found.anatomy.unused), found.warnings]))
+# ru_maxrss begins with what the process held that started this one; the peak in /proc begins anew
+peak = int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
+print(json.dumps([found.architecture, used.ru_utime + used.ru_stime, peak / 1024, len(found.anatomy.unused), found.warnings]))
 """
 
 

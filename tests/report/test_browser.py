@@ -78,12 +78,12 @@ def look(driver: webdriver.Chrome, page: Path, width: int, scheme: str = "light"
 
 
 def requested(driver: webdriver.Chrome) -> set[str]:
-    """Addresses that the page asked for since the last look; a data: address asks nobody."""
+    """Addresses that the page asked for since the last look; a data: address asks nobody, chrome: is its own new tab."""
     events = [json.loads(entry["message"])["message"] for entry in read_log(driver, "performance")]
     addresses = [
         event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
     ]
-    return {address for address in addresses if not address.startswith("data:")}
+    return {address for address in addresses if not address.startswith(("data:", "chrome:"))}
 
 
 def hover(driver: webdriver.Chrome, element: WebElement) -> str:
