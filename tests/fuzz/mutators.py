@@ -13,6 +13,7 @@ from random import Random
 
 from tests.checkpoint.writers import call, name, number, pack_safetensors, several, text, write_zip
 from tests.fuzz.graphs import mutate_npz, mutate_onnx
+from tests.fuzz.sketches import mutate_sketch
 
 Mutate = Callable[[bytes, Random], bytes]
 
@@ -362,4 +363,5 @@ MUTATORS: dict[str, Mutate] = {
     "onnx": mutate_onnx,
     "npz": mutate_npz,
     "gguf": mutate_gguf,
+    "sketch": mutate_sketch,
 }

@@ -8,7 +8,7 @@ from random import Random
 
 import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-with atheris.instrument_imports(include=["homolog.checkpoint"]):
+with atheris.instrument_imports(include=["homolog.checkpoint", "homolog.sketch"]):
     from tests.fuzz.targets import TARGETS
 
 import gguf.quants  # noqa: F401 - the first block of an input must not pay for the import

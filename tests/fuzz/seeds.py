@@ -30,6 +30,7 @@ from tests.checkpoint.writers import (
     write_zip,
 )
 from tests.fuzz.graphs import npz_seeds, onnx_seeds
+from tests.fuzz.sketches import make_sketch_seeds
 
 
 def make_seeds() -> dict[str, list[bytes]]:
@@ -43,6 +44,7 @@ def make_seeds() -> dict[str, list[bytes]]:
         "onnx": onnx_seeds(),
         "npz": npz_seeds(),
         "gguf": _ggufs(),
+        "sketch": make_sketch_seeds(),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from tests.checkpoint.writers import encode_safetensors
+from tests.fuzz.sketches import read_sketch_bytes
 
 from homolog.checkpoint.base import Checkpoint, Meter
 from homolog.checkpoint.extent import Extent
@@ -165,6 +166,10 @@ def _npz(data: bytes) -> None:
     read_some(Contents("npz", extents, tuple(notes)))
 
 
+def _sketch(data: bytes) -> None:
+    read_sketch_bytes(BytesSource(data))
+
+
 def read_any_format(data: bytes) -> None:
     """A file whose format its first bytes tell."""
     read_some(read_contents(BytesSource(data)))
@@ -180,4 +185,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "onnx": expect_typed_errors(_onnx),
     "npz": expect_typed_errors(_npz),
     "gguf": expect_typed_errors(_gguf),
+    "sketch": expect_typed_errors(_sketch),
 }

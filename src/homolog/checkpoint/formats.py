@@ -46,6 +46,9 @@ def read_contents(source: Source) -> Contents:
         extents, metadata = read_gguf(source)
         return Contents("gguf", extents, metadata=metadata)
     if start.startswith(b"PK\x03\x04"):
+        if start[30:].startswith(b"homolog.sketch.json"):
+            expected = "the weights themselves: a sketch is for compare and inspect, and can be made of weights only"
+            raise UnsupportedFormat(source.path, at="first bytes", found="a sketch", expected=expected)
         return _read_zip(source)
     if start.startswith(b"\x80") and len(start) > 1 and 2 <= start[1] <= 5 and start[8:9] != b"{":
         extents, notes = read_torch_legacy(source)

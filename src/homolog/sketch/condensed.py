@@ -58,7 +58,8 @@ class Coordinates:
 
     def decode(self) -> Array:
         """The rows as float32; NaN where a row held NaN or Inf."""
-        return np.asarray(self.numbers.astype(np.float32) * self.scale[:, None], dtype=np.float32)
+        with np.errstate(all="ignore"):  # what a made-up scale makes infinite is a flaw, not a warning
+            return np.asarray(self.numbers.astype(np.float32) * self.scale[:, None], dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
