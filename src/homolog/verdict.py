@@ -188,17 +188,35 @@ def decide(evidence: Evidence) -> Verdict:
         )
     if evidence.body.value is not None and not evidence.body.ordinary:
         return _inconclusive(evidence, _beyond_the_bank(evidence.body))
-    if not any(f.groups for f in evidence.findings if f.probe in _FFN):
+    by_index = any(f.groups for f in evidence.findings if f.probe in _FFN)
+    if not by_index and not evidence.body.clears:
         return _inconclusive(evidence, "no FFN could be compared, and the other tests alone do not clear a model")
     ruled_out, open_ = _weigh_power(evidence)
     if not any(item.operation == "continued_training" for item in ruled_out):
         return _inconclusive(evidence, "there are too few units for any outcome to be decisive")
+    if not by_index:
+        return _cleared_by_body(evidence, headline, ruled_out, open_)
     sentence = (
         "Nothing in the weights supports common descent: units that resemble each other carry equal indices no more often than "
         f"chance makes them ({evidence.planned} planned tests, corrected p = {_power_of_ten(headline)})."
     )
     strength = "what independent training gives"
     return Verdict("independent", sentence, strength, headline, 1, None, ruled_out, open_)
+
+
+def _cleared_by_body(
+    evidence: Evidence, headline: float, ruled_out: tuple[RuledOut, ...], open_: tuple[str, ...]
+) -> Verdict:
+    """Tier 2, where the indices of FFN units say nothing: units sorted in both models, for one, agree in their order by themselves."""
+    body = evidence.body
+    sentence = (
+        "Nothing in the weights supports common descent. The indices of FFN units could not be tested, so their vectors were, on "
+        f"calibrated and not exact evidence: {body.agreement.body:.1%} of the units of the median layer agree in all of them, where "
+        f"{body.pairs} pairs of independent models reach {body.most:.1%} at most; and the indices of what else could be tested agree no "
+        f"more often than chance makes them (corrected p = {_power_of_ten(headline)})."
+    )
+    strength = f"what {body.pairs} pairs of {body.models} independent models give"
+    return Verdict("independent", sentence, strength, body.log10_p, 2, None, ruled_out, open_)
 
 
 def _agreeing(evidence: Evidence, headline: float) -> Verdict:
@@ -302,7 +320,7 @@ def _weigh_power(evidence: Evidence) -> tuple[tuple[RuledOut, ...], tuple[str, .
             ruled_out.append(RuledOut(operation, min(shares)))
         else:
             open_.append(operation)
-    if evidence.body.ordinary and evidence.body.most is not None:
+    if evidence.body.clears:
         seen = [operation for operation in open_ if operation in _SEEN_BY_BODY]
         ruled_out += [RuledOut(operation, ENOUGH, tier=2) for operation in seen]
         open_ = [operation for operation in open_ if operation not in seen]

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homolog.align.agreement import Agreement, DirectedAgreement
+from homolog.align.residual import identity_frame
 from homolog.derivation.layers import Inherited
+from homolog.probes.agreement import BodyFinding
 from homolog.probes.bounds import log10_fixed_points
 from homolog.probes.finding import Finding, GroupResult, Null
 from homolog.probes.initialisation import Initialisation
@@ -88,6 +91,27 @@ def test_embeddings_alone_are_named_as_such() -> None:
 
 def test_clearing_needs_an_ffn() -> None:
     assert decide(evidence(finding("channels.columns", 1))).verdict == "inconclusive"
+
+
+def with_body(share: float, most: float | None) -> Evidence:
+    """No FFN index could be tested, channels show nothing, and ``share`` of the units agree in all their vectors."""
+    agreement = Agreement(b_in_a=DirectedAgreement({0: share}, {0: 0}), frame=identity_frame(8))
+    body = BodyFinding(agreement, log10_p=-0.1, most=most, models=20, pairs=190, absent=None)
+    return replace(evidence(finding("channels.columns", 1)), body=body)
+
+
+def test_vectors_clear_where_no_index_of_an_ffn_can_be_tested() -> None:
+    verdict = decide(with_body(0.0, most=0.02))
+    assert (verdict.verdict, verdict.tier) == ("independent", 2)
+    assert "calibrated and not exact" in verdict.sentence
+    assert "retrained_until_lost" in verdict.not_ruled_out
+    assert "units_permuted_and_residual_rotated" in [item.operation for item in verdict.ruled_out]
+
+
+def test_vectors_clear_nobody_without_a_measured_null_or_beyond_it() -> None:
+    assert decide(with_body(0.0, most=None)).verdict == "inconclusive"
+    assert decide(with_body(0.2, most=0.02)).verdict == "inconclusive"
+    assert decide(with_body(0.9, most=0.02)).verdict == "related"
 
 
 def test_clearing_needs_power() -> None:

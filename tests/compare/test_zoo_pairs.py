@@ -24,10 +24,10 @@ def lineage(name: str) -> set[str]:
 
 
 def initialisation(name: str) -> tuple[Any, ...]:
+    """What settles the random numbers that the model's first ancestor began with: upcycling and pruning change shapes, not these."""
     record = truth(name)
-    config = json.loads((ZOO / name / "config.json").read_text())
-    # not the family: upcycling turns qwen2 into qwen2_moe, and the first random numbers stay
-    return (record["seed"], record["std"], config.get("hidden_size", config.get("n_embd")))
+    root = truth(record["ancestors"][-1]) if record["ancestors"] else record
+    return (root["seed"], root["std"], root["shape"]["family"], root["shape"]["width"])
 
 
 MODELS = sorted(path.parent.name for path in ZOO.glob("*/truth.json"))

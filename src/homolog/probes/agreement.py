@@ -87,6 +87,11 @@ class BodyFinding:
         most = 0.0 if self.most is None else min(BEYOND * self.most, ENOUGH)
         return self.value <= max(_USUAL, most)
 
+    @property
+    def clears(self) -> bool:
+        """Whether the value is ordinary beside pairs that were really measured, so that copies of most layers are ruled out."""
+        return self.ordinary and self.most is not None
+
     def settle(self, initialisation: Initialisation) -> Initialisation:
         """Where what training writes into gains and biases is silent or undecided, whether units agree in all their vectors decides.
 
