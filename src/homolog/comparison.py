@@ -39,6 +39,8 @@ class ModelRecord:
     dtypes: Mapping[str, int]
     files: tuple[Mapping[str, Any], ...]
     read_bytes: int
+    """With what was read again."""
+    distinct_bytes: int
     of_bytes: int
     requests: int
     notes: tuple[str, ...]
@@ -59,6 +61,7 @@ class ModelRecord:
             dtypes=dict(source.dtypes),
             files=({"name": path.name, "bytes": size},),
             read_bytes=size,
+            distinct_bytes=size,
             of_bytes=size,
             requests=1,
             notes=source.notes,
@@ -76,7 +79,12 @@ class ModelRecord:
             "dims": dict(self.dims),
             "dtypes": dict(self.dtypes),
             "files": [dict(file) for file in self.files],
-            "read": {"bytes": self.read_bytes, "of": self.of_bytes, "requests": self.requests},
+            "read": {
+                "bytes": self.read_bytes,
+                "distinct": self.distinct_bytes,
+                "of": self.of_bytes,
+                "requests": self.requests,
+            },
             "notes": list(self.notes),
             "sketch": self.sketch,
         }

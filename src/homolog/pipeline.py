@@ -473,6 +473,7 @@ def _record(name: str, model: Checkpoint, anatomy: Anatomy, unread: str) -> Mode
         dtypes=dict(sorted(dtypes.items())),
         files=tuple({"name": path.name, "bytes": model.meter.sizes[path]} for path in model.files),
         read_bytes=model.meter.bytes,
+        distinct_bytes=model.meter.count_distinct(path.name for path in model.files),
         of_bytes=sum(model.meter.sizes[path] for path in model.files),
         requests=model.meter.requests,
         notes=(*model.notes, *anatomy.notes, *([unread] if unread else [])),

@@ -21,7 +21,7 @@ from tests.checkpoint.writers import (
 )
 from tests.naive.read_safetensors import read_safetensors
 
-from homolog.checkpoint.base import Checkpoint
+from homolog.checkpoint.base import Checkpoint, Meter
 from homolog.checkpoint.open import open_checkpoint
 
 Model = dict[str, AnyArray]
@@ -178,3 +178,12 @@ def test_a_file_that_shrinks_is_malformed_not_short(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-8])
         with pytest.raises(MalformedCheckpoint, match="before the end"):
             checkpoint.read_rows("w")
+
+
+def test_bytes_read_twice_count_once_among_the_distinct() -> None:
+    meter = Meter()
+    for where, start, size in (("x", 0, 10), ("x", 5, 10), ("x", 30, 5), ("x", 0, 10), ("y", 0, 7), ("x", 2, 3)):
+        meter.record(where, start, bytes(size))
+    assert meter.bytes == 45
+    assert meter.count_distinct(["x"]) == 20
+    assert meter.count_distinct(["x", "y", "z"]) == 27

@@ -5,7 +5,8 @@ from __future__ import annotations
 import builtins
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,17 +75,30 @@ class Meter:
     remote: Remote | None = None
     """What fetches the files, if they are not on this machine."""
     _digest: Any = field(default_factory=hashlib.sha256, repr=False)
+    _ranges: dict[str, array[int]] = field(default_factory=dict, repr=False)
+    """By file, start and end of every range in reading order."""
 
     def record(self, where: str, start: int, block: builtins.bytes | memoryview) -> None:
         """Count one range that was read."""
         self.bytes += len(block)
         self.requests += 1
+        self._ranges.setdefault(where, array("q")).extend((start, start + len(block)))
         self._digest.update(f"{where}\0{start}\0{len(block)}\0".encode())
         self._digest.update(block)
 
     def hexdigest(self) -> str:
         """SHA-256 over all ranges read so far, in reading order."""
         return str(self._digest.hexdigest())
+
+    def count_distinct(self, where: Iterable[str]) -> int:
+        """Bytes of the files named ``where`` that were read at least once; what was read again counts once."""
+        total = 0
+        for name in set(where):
+            ranges, reached = self._ranges.get(name, array("q")), 0
+            for start, end in sorted(zip(ranges[::2], ranges[1::2], strict=True)):
+                total += max(0, end - max(start, reached))
+                reached = max(reached, end)
+        return total
 
 
 class Checkpoint(ABC):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from homolog.align.agreement import measure_agreement
 from homolog.align.body import Body, read_body
+from homolog.align.heat import measure_heat
 from homolog.align.residual import Frame
 from homolog.bank.storage import load_bank
 from homolog.checkpoint.base import Checkpoint
@@ -47,7 +48,10 @@ def align_bodies(
     )
     widths = (first.width, second.width)
     known = given if given is not None and (len(given.a), len(given.b)) == widths else None
-    return SecondLook(weigh_agreement(measure_agreement(first, second, known), load_bank(), anatomies), (first, second))
+    finding = weigh_agreement(measure_agreement(first, second, known), load_bank(), anatomies)
+    frame = finding.agreement.frame
+    heat = None if frame is None else measure_heat(first, second, frame)
+    return SecondLook(replace(finding, heat=heat), (first, second))
 
 
 def trace_by_bodies(look: SecondLook) -> tuple[LayerOrigin, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from homolog.align.agreement import Agreement
+from homolog.align.heat import Heat
 from homolog.bank.bank import Bank
 from homolog.errors import UsageError
 from homolog.probes.finding import NOT_ALIGNED, Null
@@ -61,6 +62,8 @@ class BodyFinding:
     """Pairs of the bank by their value, in forty bins from 0 to 1."""
     outside: tuple[str, ...] = ()
     """Sizes of the two models that no model of the bank has, in words."""
+    heat: Heat | None = None
+    """All layers against all layers, before and after alignment: a picture for the report."""
     absent: str | None = NOT_ALIGNED
     """Why the bodies were not compared, or could not be judged."""
 
@@ -136,6 +139,7 @@ class BodyFinding:
                 "histogram": list(self.histogram),
                 "outside": list(self.outside),
             },
+            "heat": None if self.heat is None else self.heat.to_json(),
             "absent": self.absent,
         }
 
