@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from homolog.cli.languages import Lang
+
 __all__ = ["compare"]
 
 
@@ -37,6 +39,7 @@ def compare(
         ),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: read what earlier runs fetched.")] = False,
+    lang: Lang = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print the verdict's sentence alone, and no progress.")
     ] = False,
@@ -47,10 +50,12 @@ def compare(
     """
     from homolog.checkpoint.budget import parse_bytes
     from homolog.cli import output
+    from homolog.cli.languages import choose_language, console_speaking
     from homolog.cli.progress import Progress
 
     if report:
         output.check_target(report, force=force)
+    language = choose_language(lang)
     allowed = None if budget is None else parse_bytes(budget)
     from homolog.pipeline import compare as compare_models
 
@@ -71,15 +76,19 @@ def compare(
     if report:
         from homolog.report.html import write_report
 
-        write_report(document, report, overwrite=force)
+        write_report(document, report, overwrite=force, lang=language)
     if json:
         output.print_json(document)
     elif quiet:
-        typer.echo(document["sentence"])
+        from homolog.report.words import tell
+
+        with console_speaking(language):
+            typer.echo(tell(document["sentence"], 10_000))
     else:
         from homolog.report.terminal import print_comparison
 
-        print_comparison(document, output.console())
+        with console_speaking(language):
+            print_comparison(document, output.console())
     if report and not quiet:
         output.note(f"report written to {report}")
     return comparison.exit_code

@@ -11,6 +11,7 @@ from homolog.report.evidence import arrange_finding
 from homolog.report.exclusions import UNASKED, list_not_ruled_out, list_ruled_out
 from homolog.report.exhibits import arrange_exhibits
 from homolog.report.format import CAP, clean, count, log10, number, percent, power_html, raise_powers, size
+from homolog.report.language import t
 from homolog.report.layers import read_layers, read_ribbons
 from homolog.report.words import (
     ASSUMPTIONS,
@@ -24,6 +25,7 @@ from homolog.report.words import (
     START_ASSUMPTIONS,
     VERDICTS,
     say,
+    tell,
 )
 
 __all__ = ["arrange"]
@@ -47,18 +49,19 @@ def arrange(comparison: Json) -> dict[str, Any]:
         "b": _model(comparison["b"], names[1]),
         "verdict": say(VERDICTS, comparison["verdict"]),
         "relation": say(RELATIONS, comparison["relation"]) if found and comparison.get("relation") else None,
-        "sentence": clean(comparison["sentence"], 2000),
-        "reason": clean(comparison["reason"], 2000) if comparison.get("reason") else None,
+        "kind": comparison["verdict"],
+        "sentence": tell(comparison["sentence"], 2000),
+        "reason": tell(comparison["reason"], 2000) if comparison.get("reason") else None,
         "headline": _headline(comparison),
         "inherited": _inherited(comparison.get("inherited")),
-        "warnings": [clean(text, 1000) for text in comparison.get("warnings") or ()],
+        "warnings": [tell(text) for text in comparison.get("warnings") or ()],
         "layers": _layers(comparison),
         "matrix": _matrix(comparison.get("layer_matrix"), drawn),
         "operations": [
-            {"name": say(OPERATIONS, operation["kind"]), "detail": clean(operation.get("detail") or "", 1000)}
+            {"name": say(OPERATIONS, operation["kind"]), "detail": tell(operation.get("detail"))}
             for operation in (comparison.get("derivation") or {}).get("operations") or ()
         ],
-        "facts": [clean(text, 1000) for text in (comparison.get("derivation") or {}).get("facts") or ()],
+        "facts": [tell(text) for text in (comparison.get("derivation") or {}).get("facts") or ()],
         "answered": [finding for finding in findings if not finding["absent"]],
         "absent": [finding for finding in findings if finding["absent"]],
         "findings": findings,
@@ -66,7 +69,7 @@ def arrange(comparison: Json) -> dict[str, Any]:
         "exhibits": arrange_exhibits(comparison.get("exhibits") or {}, drawn),
         "ruled_out": list_ruled_out(comparison),
         "not_ruled_out": list_not_ruled_out(comparison),
-        "unasked": UNASKED,
+        "unasked": t(UNASKED),
         "found": found,
         "assumptions": START_ASSUMPTIONS if comparison["verdict"] == "shared_initialisation" else ASSUMPTIONS,
         "glossary": GLOSSARY,
@@ -80,15 +83,15 @@ def arrange(comparison: Json) -> dict[str, Any]:
 
 
 def _headline(comparison: Json) -> dict[str, Any]:
-    strength = clean(comparison.get("strength") or "", 400)
+    said = comparison.get("strength") or ""
     log10_p, threshold = comparison.get("log10_p"), comparison.get("threshold_log10_p")
     return {
         "p": None if log10_p is None else power_html(max(CAP, log10_p)),
         "bound": log10_p is not None and log10_p <= -2,
         "capped": log10_p is not None and log10_p < CAP,
         "full": None if log10_p is None else power_html(log10_p),
-        "strength": raise_powers(_sentence_case(strength)),
-        "explain_cap": log10_p is not None and log10_p < CAP and "weaker link" not in strength,
+        "strength": raise_powers(_sentence_case(tell(said, 400))),
+        "explain_cap": log10_p is not None and log10_p < CAP and "weaker link" not in said,
         "cap": power_html(CAP),
         "threshold": None if threshold is None else power_html(threshold),
         "tests": comparison.get("planned_tests"),
@@ -109,9 +112,10 @@ def _inherited(inherited: Json | None) -> dict[str, Any] | None:
         "value": float(inherited["share"]),
         "low": inherited.get("low"),
         "high": inherited.get("high"),
-        "interval": f"{percent(inherited.get('low'))} to {percent(inherited.get('high'))}",
-        "of": clean(inherited["of"]).replace("ffn", "FFN"),
-        "counted": f"{count(inherited.get('inherited'))} of {count(units)}" if units else "",
+        "interval": t("{low} to {high}", low=percent(inherited.get("low")), high=percent(inherited.get("high"))),
+        "of": tell(inherited["of"].replace("ffn", "FFN")),
+        "n": count(inherited.get("inherited")),
+        "units": count(units) if units else "",
     }
 
 
@@ -131,7 +135,7 @@ def _matrix(matrix: Json | None, drawn: dict[str, Any]) -> dict[str, Any] | None
         return None
     drawn["matrix"] = draw_layer_matrix(matrix)
     return {
-        "statistic": _sentence_case(clean(matrix["statistic"])),
+        "statistic": _sentence_case(tell(matrix["statistic"])),
         "of": int(matrix["of"]),
         "expected": number(matrix["expected"]),
         "counts": matrix["counts"],
@@ -147,7 +151,7 @@ def _initialisation(asked: Json | None) -> dict[str, Any] | None:
     return {
         "verdict": say(INITIALISATION, asked["verdict"]),
         "asked": asked["verdict"] != "not_asked",
-        "text": clean(asked.get("text") or "", 2000),
+        "text": tell(asked.get("text"), 2000),
         "evidence": [
             (say(EVIDENCE, key), log10(value) if "log10" in key else number(value))
             for key, value in (asked.get("evidence") or {}).items()
@@ -169,18 +173,20 @@ def _model(model: Json, name: str) -> dict[str, Any]:
     return {
         "id": clean(model["id"], 200),
         "name": name,
-        "format": clean(model.get("format") or "unknown"),
-        "architecture": clean(model.get("architecture") or "unknown"),
+        "format": clean(model.get("format") or t("unknown")),
+        "architecture": clean(model.get("architecture") or t("unknown")),
         "parameters": count(model.get("parameters")),
         "dims": ", ".join(
-            f"{value:,} {SPACES[key]}" for key, value in (model.get("dims") or {}).items() if value and key in SPACES
+            t(SPACES[key], n=count(value))
+            for key, value in (model.get("dims") or {}).items()
+            if value and key in SPACES
         ),
         "dtypes": ", ".join(f"{clean(kind)} {count(held)}" for kind, held in (model.get("dtypes") or {}).items()),
         "digest": clean(model.get("digest") or "–"),
-        "read": f"{size(read.get('bytes', 0))} of {size(whole)}",
+        "read": t("{part} of {whole}", part=size(read.get("bytes", 0)), whole=size(whole)),
         "share": percent(read.get("bytes", 0) / whole) if whole else "–",
         "requests": count(read.get("requests")),
         "files": [(clean(file["name"]), size(file["bytes"])) for file in files[:MOST_FILES]],
         "more_files": max(0, len(files) - MOST_FILES),
-        "notes": [clean(note, 1000) for note in model.get("notes") or ()],
+        "notes": [tell(note) for note in model.get("notes") or ()],
     }

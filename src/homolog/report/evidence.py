@@ -7,7 +7,8 @@ from typing import Any
 
 from homolog.report.charts.null import draw_null
 from homolog.report.format import clean, count, log10, number, power_html
-from homolog.report.words import FRAMES, KINDS, PROBES, QUESTIONS, say
+from homolog.report.language import t
+from homolog.report.words import FRAMES, KINDS, PROBES, QUESTIONS, say, tell
 
 __all__ = ["MOST_GROUPS", "arrange_finding", "best_group"]
 
@@ -27,16 +28,16 @@ def arrange_finding(index: int, finding: Json, drawn: dict[str, Any]) -> dict[st
     shown: dict[str, Any] = {
         "name": say(PROBES, finding["probe"]),
         "probe": clean(finding["probe"]),
-        "question": QUESTIONS.get(finding["probe"], ""),
-        "null": clean(finding["null"]["text"], 2000),
+        "question": t(QUESTIONS.get(finding["probe"], "")),
+        "null": tell(finding["null"]["text"], 2000),
         "null_id": clean(finding["null"]["id"]),
-        "absent": clean(finding["absent"], 1000) if finding.get("absent") else None,
+        "absent": tell(finding["absent"]) if finding.get("absent") else None,
         "absent_groups": _absent_groups(finding.get("absent_groups") or {}),
         "tests": finding.get("tests") or 0,
     }
     best = best_group(finding)
     if shown["absent"] or best is None:
-        shown["absent"] = shown["absent"] or "no group could be tested"
+        shown["absent"] = shown["absent"] or t("no group could be tested")
         return shown
     groups = finding["groups"]
     kind = best["kind"]
@@ -46,7 +47,7 @@ def arrange_finding(index: int, finding: Json, drawn: dict[str, Any]) -> dict[st
     total = finding.get("total") or {}
     return shown | {
         "chart": f"null-{index}",
-        "best": clean(best["group"]),
+        "best": tell(best["group"]),
         "seen": count(best["statistic"]),
         "of": count(best["of"]),
         "expected": number(best["expected"]),
@@ -70,8 +71,8 @@ def _shortlist(groups: Sequence[Json]) -> list[Json]:
 
 def _group(group: Json) -> dict[str, Any]:
     return {
-        "name": clean(group["group"]),
-        "source": f"layer {group['a_layer']}" if group["a_layer"] >= 0 else "the same",
+        "name": tell(group["group"]),
+        "source": t("layer {n}", n=group["a_layer"]) if group["a_layer"] >= 0 else t("the same"),
         "seen": count(group["statistic"]),
         "matched": count(group["matched"]),
         "of": count(group["of"]),
@@ -87,5 +88,5 @@ def _absent_groups(groups: Mapping[str, str]) -> list[tuple[str, str]]:
     """Groups that were left out, those with one reason in one line."""
     by_reason: dict[str, list[str]] = {}
     for group, reason in groups.items():
-        by_reason.setdefault(clean(reason, 1000), []).append(clean(group))
+        by_reason.setdefault(tell(reason), []).append(tell(group))
     return [(clean(", ".join(names), 1500), reason) for reason, names in by_reason.items()]

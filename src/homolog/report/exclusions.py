@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from homolog.report.format import clean
-from homolog.report.words import OPERATIONS, say
+from homolog.report.language import t
+from homolog.report.words import OPERATIONS, say, tell
 
 __all__ = ["UNASKED", "Exclusion", "list_not_ruled_out", "list_ruled_out"]
 
@@ -36,9 +36,10 @@ def list_not_ruled_out(comparison: Mapping[str, Any]) -> list[Exclusion]:
 def _gather(entries: Iterable[tuple[str, str | None]]) -> list[Exclusion]:
     names: dict[str, list[str]] = {}
     for operation, text in entries:
-        names.setdefault(clean(text or "", 1000), []).append(say(OPERATIONS, operation))
+        names.setdefault(tell(text), []).append(say(OPERATIONS, operation))
     return [
-        Exclusion(", ".join([first, *(_lower(name) for name in rest)]), text) for text, (first, *rest) in names.items()
+        Exclusion(t(", ").join([first, *(_lower(name) for name in rest)]), text)
+        for text, (first, *rest) in names.items()
     ]
 
 

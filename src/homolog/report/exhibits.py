@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from homolog.report.charts.exhibits import draw_curves, draw_spread
-from homolog.report.format import clean, number
+from homolog.report.format import number
+from homolog.report.language import t
+from homolog.report.words import EXHIBITS, say, tell
 
 __all__ = ["arrange_exhibits"]
 
 Json = Mapping[str, Any]
 
-_KINDS = {"q": "Query", "k": "Key", "v": "Value", "o": "Output"}
+_KINDS = "qkvo"
 
 
 def arrange_exhibits(exhibits: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
@@ -26,27 +28,27 @@ def arrange_exhibits(exhibits: Json, drawn: dict[str, Any]) -> dict[str, Any] | 
 def _curves(curves: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
     panels = []
     correlation = curves.get("correlation") or {}
-    for kind, name in _KINDS.items():
+    for kind in _KINDS:
         a, b = (_finite((curves.get(side) or {}).get(kind) or ()) for side in ("a", "b"))
         if any(value is not None for value in a + b):
             drawn[f"curve-{kind}"] = draw_curves(a, b)
             panels.append(
                 {
                     "chart": f"curve-{kind}",
-                    "name": name,
+                    "name": say(EXHIBITS, kind),
                     "correlation": number(correlation.get(kind)),
                     "rows": _rows(a, b),
                 }
             )
     if not panels:
         return None
-    pair = [(_KINDS[kind], value) for kind, value in correlation.items() if kind in _KINDS and value is not None]
+    pair = [(say(EXHIBITS, kind), value) for kind, value in correlation.items() if kind in _KINDS and value is not None]
     return {"panels": panels, "spread": _spread("spread-curves", curves.get("background"), pair, drawn)}
 
 
 def _gains(gains: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
     values = _finite(gains.get("cosine") or ())
-    pair = [(f"layer {layer}", value) for layer, value in enumerate(values) if value is not None]
+    pair = [(t("layer {n}", n=layer), value) for layer, value in enumerate(values) if value is not None]
     if not pair:
         return None
     return {
@@ -66,7 +68,7 @@ def _spread(
     drawn[place] = draw_spread(values, pair)
     return {
         "chart": place,
-        "text": clean((background or {}).get("text") or "", 1000),
+        "text": tell((background or {}).get("text")),
         "values": [number(v) for v in sorted(values)],
     }
 

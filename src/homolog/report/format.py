@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from homolog.report.language import t
+
 __all__ = ["CAP", "clean", "count", "log10", "number", "percent", "power", "power_html", "raise_powers", "size"]
 
 CAP = -30.0
@@ -70,8 +72,8 @@ def percent(share: float | None) -> str:
         return "–"
     value = 100 * share
     if 0 < value < 1 or 99 < value < 100:
-        return f"{min(99.9, max(0.1, value)):.1f} %"
-    return f"{value:.0f} %"
+        return t("{value} %", value=f"{min(99.9, max(0.1, value)):.1f}")
+    return t("{value} %", value=f"{value:.0f}")
 
 
 def size(nbytes: float) -> str:
@@ -79,6 +81,6 @@ def size(nbytes: float) -> str:
     value = float(nbytes)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:
-            return f"{value:.0f} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+            return t("{value} bytes", value=f"{value:.0f}") if unit == "bytes" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"

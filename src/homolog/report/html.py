@@ -9,6 +9,7 @@ from typing import Any
 
 from homolog.errors import UsageError
 from homolog.report.document import arrange
+from homolog.report.language import speaking
 from homolog.report.page import fill_page
 
 __all__ = ["render", "write_report"]
@@ -16,17 +17,17 @@ __all__ = ["render", "write_report"]
 SCHEMA = "homolog.comparison/1"
 
 
-def write_report(comparison: Mapping[str, Any], path: Path, *, overwrite: bool = False) -> Path:
-    """Write the report of ``comparison`` to ``path`` and return the path.
+def write_report(comparison: Mapping[str, Any], path: Path, *, overwrite: bool = False, lang: str = "en") -> Path:
+    """Write the report of ``comparison`` to ``path``, in the language ``lang`` (``en`` or ``zh``), and return the path.
 
     The file appears whole or not at all. Raises `UsageError` if it exists and ``overwrite`` (``--force`` on the command line)
-    is false, if the object is of another schema, or if the place cannot be written.
+    is false, if the object is of another schema, if there is no such language, or if the place cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         _refuse(path, overwrite)
-        page = render(comparison)
+        page = render(comparison, lang=lang)
         try:
             partial.write_text(page, encoding="utf-8", newline="\n")
             _refuse(path, overwrite)
@@ -40,14 +41,15 @@ def write_report(comparison: Mapping[str, Any], path: Path, *, overwrite: bool =
     return path
 
 
-def render(comparison: Mapping[str, Any]) -> str:
-    """The report of ``comparison`` as text: the same object gives the same text."""
+def render(comparison: Mapping[str, Any], *, lang: str = "en") -> str:
+    """The report of ``comparison`` as text: the same object and language (``en`` or ``zh``) give the same text."""
     found = comparison.get("schema")
     if found != SCHEMA:
         raise UsageError(f"this is no comparison object: found schema {found!r}, expected {SCHEMA!r}")
-    view = arrange(comparison)
-    charts = view.pop("charts")
-    return fill_page("report.html.j2", view, charts)
+    with speaking(lang):
+        view = arrange(comparison)
+        charts = view.pop("charts")
+        return fill_page("report.html.j2", view, charts)
 
 
 def _refuse(path: Path, overwrite: bool) -> None:

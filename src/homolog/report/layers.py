@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from homolog.report.format import percent
+from homolog.report.language import t
+
 __all__ = ["LayerRow", "Ribbon", "read_layers", "read_ribbons"]
 
 
@@ -24,8 +27,20 @@ class LayerRow:
     def words(self) -> str:
         """What the strip says of this layer when it is pointed at."""
         if not self.source:
-            return f"layer {self.layer} of B: no source in A was found"
-        return f"layer {self.layer} of B: {self.share:.0%} from {self.source}{', bit-identical' if self.frozen else ''}"
+            return t("layer {n} of B: no source in A was found", n=self.layer)
+        if self.frozen:
+            return t(
+                "layer {n} of B: {share} from {source}, bit-identical",
+                n=self.layer,
+                share=self.percent,
+                source=self.source,
+            )
+        return t("layer {n} of B: {share} from {source}", n=self.layer, share=self.percent, source=self.source)
+
+    @property
+    def percent(self) -> str:
+        """The share in words."""
+        return percent(self.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,10 @@ def read_layers(comparison: Mapping[str, Any]) -> list[LayerRow]:
             LayerRow(
                 layer=int(entry["b"]),
                 share=min(1.0, sum(float(source["share"]) for source in sources)),
-                source=" and ".join(f"layer {source['layer']} of {str(source['model']).upper()}" for source in sources),
+                source=t(" and ").join(
+                    t("layer {n} of {model}", n=source["layer"], model=str(source["model"]).upper())
+                    for source in sources
+                ),
                 frozen=bool(entry.get("frozen")),
             )
         )

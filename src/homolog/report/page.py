@@ -15,9 +15,13 @@ import jinja2
 from markupsafe import Markup
 
 from homolog.report.charts.base import CONFIG
+from homolog.report.language import current_language, t, t_html
 from homolog.report.words import GLOSSARY
 
 __all__ = ["fill_page"]
+
+_HTML_LANGUAGES = {"en": "en", "zh": "zh-Hans"}
+"""What ``<html lang>`` says."""
 
 _VENDORED = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
@@ -26,16 +30,17 @@ def fill_page(
     template: str, view: Mapping[str, Any], charts: Mapping[str, Any], *, package: str = "homolog.report"
 ) -> str:
     """A page as text: ``templates/<template>`` of ``package`` filled with ``view``, and the charts that it names."""
-    scripts = _scripts()
+    scripts, failed = _scripts(), t("This chart could not be drawn; its numbers are in the table.")
     return (
         _environment(package)
         .get_template(template)
         .render(
             view,
             style=Markup(_read("homolog.report", "templates/style.css")),
-            chart_data=Markup(_embed_json({"config": CONFIG, "charts": charts})),
+            chart_data=Markup(_embed_json({"config": CONFIG, "charts": charts, "failed": failed})),
             scripts=[Markup(script) for script in scripts],
             policy=_policy(scripts),
+            language=_HTML_LANGUAGES[current_language()],
         )
     )
 
@@ -79,6 +84,7 @@ def _environment(package: str) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["glossary"] = GLOSSARY
+    environment.globals["t"] = t_html
     return environment
 
 

@@ -12,8 +12,9 @@ from rich.text import Text
 from homolog.report.evidence import best_group
 from homolog.report.exclusions import UNASKED, list_not_ruled_out, list_ruled_out
 from homolog.report.format import CAP, clean, count, log10, number, percent, power, size
+from homolog.report.language import t
 from homolog.report.layers import LayerRow, read_layers
-from homolog.report.words import FOUND, OPERATIONS, PROBES, RELATIONS, VERDICTS, say
+from homolog.report.words import FOUND, OPERATIONS, PROBES, RELATIONS, VERDICTS, say, tell
 
 __all__ = ["print_comparison"]
 
@@ -42,45 +43,57 @@ def print_comparison(comparison: Json, console: Console) -> None:
 
 
 def _headline(comparison: Json, console: Console) -> Iterator[Any]:
-    verdict = Text(f"{say(VERDICTS, comparison['verdict'])}. ", style=f"bold {_PAIR}")
-    yield verdict + _text(console, clean(comparison["sentence"], 2000), "bold")
+    verdict = _text(console, t("{verdict}. ", verdict=say(VERDICTS, comparison["verdict"])), f"bold {_PAIR}")
+    yield verdict + _text(console, tell(comparison["sentence"], 2000), "bold")
     yield _text(console, f"A: {clean(comparison['a']['id'], 200)}", "dim")
     yield _text(console, f"B: {clean(comparison['b']['id'], 200)}", "dim")
     if comparison.get("reason"):
-        yield _text(console, f"Why: {clean(comparison['reason'], 2000)}")
+        yield _text(console, t("Why: {reason}", reason=tell(comparison["reason"], 2000)))
     log10_p = comparison.get("log10_p")
     if log10_p is not None:
         sign = "<=" if log10_p <= -2 else "="
-        capped = f" (the bound computed is {power(log10_p)})" if log10_p < CAP else ""
-        yield _text(
-            console, f"p {sign} {power(max(CAP, log10_p))}{capped}: {clean(comparison.get('strength') or '', 400)}."
-        )
+        strength = tell(comparison.get("strength"), 400)
+        if log10_p < CAP:
+            p = t(
+                "p {sign} {p} (the bound computed is {full}): {strength}.",
+                sign=sign,
+                p=power(CAP),
+                full=power(log10_p),
+                strength=strength,
+            )
+        else:
+            p = t("p {sign} {p}: {strength}.", sign=sign, p=power(log10_p), strength=strength)
+        yield _text(console, p)
     inherited = comparison.get("inherited")
     if inherited:
-        interval = f" ({percent(inherited.get('low'))} to {percent(inherited.get('high'))})"
-        of = clean(inherited["of"]).replace("ffn", "FFN")
-        yield _text(console, f"Inherited: {percent(inherited['share'])} of the {of}{interval}.")
+        low, high = percent(inherited.get("low")), percent(inherited.get("high"))
+        units = tell(inherited["of"].replace("ffn", "FFN"))
+        share = percent(inherited["share"])
+        inherited = t(
+            "Inherited: {share} of the {units} ({low} to {high}).", share=share, units=units, low=low, high=high
+        )
+        yield _text(console, inherited)
     if comparison.get("relation") and comparison["verdict"] in FOUND:
         yield _text(console, say(RELATIONS, comparison["relation"]))
     for warning in comparison.get("warnings") or ():
-        yield _text(console, f"Note: {clean(warning, 1000)}", "yellow")
+        yield _text(console, t("Note: {text}", text=tell(warning)), "yellow")
 
 
 def _findings(comparison: Json, console: Console) -> Iterator[Any]:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-    table.add_column("asked", no_wrap=True)
-    table.add_column("best group", overflow="fold", max_width=16)
-    for name in ("seen", "of", "chance", "log10 p"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(_text(console, t("asked")), no_wrap=True)
+    table.add_column(_text(console, t("best group")), overflow="fold", max_width=16)
+    for name in (t("seen"), t("of"), t("chance"), t("log10 p")):
+        table.add_column(_text(console, name), justify="right", no_wrap=True)
     absent = []
     for finding in comparison["findings"]:
         name, best = clean(say(PROBES, finding["probe"]), 26), best_group(finding)
         if finding.get("absent") or best is None:
-            absent.append((name, clean(finding.get("absent") or "no group could be tested", 1000)))
+            absent.append((name, tell(finding.get("absent")) or t("no group could be tested")))
             continue
         table.add_row(
             _text(console, name),
-            _text(console, clean(best["group"], 60)),
+            _text(console, tell(best["group"], 60)),
             _text(console, count(best["statistic"]), f"bold {_PAIR}"),
             count(best["of"]),
             number(best["expected"]),
@@ -89,28 +102,32 @@ def _findings(comparison: Json, console: Console) -> Iterator[Any]:
     if table.row_count:
         yield table
     if absent:
-        yield from _list(console, "No answer:", absent)
+        yield from _list(console, t("No answer:"), absent)
 
 
 def _layer_map(comparison: Json, console: Console) -> Iterator[Any]:
     rows = read_layers(comparison)
     if not rows:
-        yield _text(console, "Layers of B: not traced.", "dim")
+        yield _text(console, t("Layers of B: not traced."), "dim")
         return
     blocks = _BLOCKS if _can_encode(console, _BLOCKS) else _PLAIN_BLOCKS
-    yield _text(console, f"Layers of B, 0 to {len(rows) - 1}; height is the share of units that match A:")
+    yield _text(console, t("Layers of B, 0 to {last}; height is the share of units that match A:", last=len(rows) - 1))
     line = Text()
     for row in rows:
         line.append(_block(row, blocks), style=_PAIR if row.source else "dim")
     yield line
     traced, frozen = sum(bool(row.source) for row in rows), sum(row.frozen for row in rows)
-    legend = f"{blocks[0]} no source   {blocks[1]} little   {blocks[4]} half   {blocks[8]} all"
-    identical = f", {frozen} bit-identical" if frozen else ""
-    yield _text(console, f"{legend}   ({traced} of {len(rows)} traced{identical})", "dim")
+    words = (t("no source"), t("little"), t("half"), t("all"))
+    legend = "   ".join(f"{blocks[step]} {word}" for step, word in zip((0, 1, 4, 8), words, strict=True))
+    if frozen:
+        found = t("({n} of {of} traced, {frozen} bit-identical)", n=traced, of=len(rows), frozen=frozen)
+    else:
+        found = t("({n} of {of} traced)", n=traced, of=len(rows))
+    yield _text(console, f"{legend}   {found}", "dim")
     operations = (comparison.get("derivation") or {}).get("operations") or ()
     if operations:
-        done = "; ".join(say(OPERATIONS, step["kind"]).lower() for step in operations)
-        yield _text(console, f"What seems to have been done, B seen from A: {done}.")
+        done = t("; ").join(say(OPERATIONS, step["kind"]).lower() for step in operations)
+        yield _text(console, t("What seems to have been done, B seen from A: {operations}.", operations=done))
 
 
 def _block(row: LayerRow, blocks: str) -> str:
@@ -119,8 +136,8 @@ def _block(row: LayerRow, blocks: str) -> str:
 
 def _excluded(comparison: Json, console: Console) -> Iterator[Any]:
     out, left = list_ruled_out(comparison), list_not_ruled_out(comparison)
-    none = [(UNASKED if comparison["verdict"] in FOUND else "nothing", "")]
-    for title, entries in (("Ruled out:", out), ("Not ruled out:", left)):
+    none = [(t(UNASKED) if comparison["verdict"] in FOUND else t("nothing"), "")]
+    for title, entries in ((t("Ruled out:"), out), (t("Not ruled out:"), left)):
         yield from _list(console, title, [(entry.name, entry.text) for entry in entries] or none)
 
 
@@ -128,11 +145,15 @@ def _read(comparison: Json, console: Console) -> Iterator[Any]:
     for side in ("a", "b"):
         read = comparison[side].get("read") or {}
         held, whole = read.get("bytes", 0), read.get("of") or 0
-        share = f" ({percent(held / whole)})" if whole else ""
-        requests = count(read.get("requests"))
-        yield _text(
-            console, f"Read of {side.upper()}: {size(held)} of {size(whole)}{share} in {requests} requests", "dim"
+        line = t(
+            "Read of {model}: {part} of {whole} ({share}) in {n} requests",
+            model=side.upper(),
+            part=size(held),
+            whole=size(whole),
+            share=percent(held / whole) if whole else "–",
+            n=count(read.get("requests")),
         )
+        yield _text(console, line, "dim")
 
 
 def _list(console: Console, title: str, entries: list[tuple[str, str]]) -> Iterator[Any]:
@@ -140,7 +161,7 @@ def _list(console: Console, title: str, entries: list[tuple[str, str]]) -> Itera
     for name, detail in entries:
         entry = _text(console, name, "bold" if detail else "")
         if detail:
-            entry += _text(console, f": {detail}")
+            entry += _text(console, t(": {detail}", detail=detail))
         yield Text(_INDENT) + entry
 
 

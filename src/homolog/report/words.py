@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from homolog.report.format import clean
+from homolog.report.language import t, translate
 
 __all__ = [
     "ASSUMPTIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "RELATIONS",
     "VERDICTS",
     "say",
+    "tell",
 ]
 
 VERDICTS: Mapping[str, str] = {
@@ -108,6 +110,8 @@ EVIDENCE: Mapping[str, str] = {
     "token_ratio": "Likeness of frequent tokens over that of never-seen ones",
 }
 
+EXHIBITS: Mapping[str, str] = {"q": "Query", "k": "Key", "v": "Value", "o": "Output"}
+
 KINDS: Mapping[str, str] = {
     "fixed_points": "equal index",
     "fixed_points_within": "equal index, head by head or class by class",
@@ -121,14 +125,14 @@ FRAMES: Mapping[str, str] = {
 }
 
 SPACES: Mapping[str, str] = {
-    "layers": "{:,} layers",
-    "width": "{:,} channels",
-    "ffn": "{:,} FFN units",
-    "vocab": "{:,} tokens",
-    "heads": "{:,} heads",
-    "kv_heads": "{:,} key-value heads",
-    "head_dim": "head size {:,}",
-    "experts": "{:,} experts",
+    "layers": "{n} layers",
+    "width": "{n} channels",
+    "ffn": "{n} FFN units",
+    "vocab": "{n} tokens",
+    "heads": "{n} heads",
+    "kv_heads": "{n} key-value heads",
+    "head_dim": "head size {n}",
+    "experts": "{n} experts",
 }
 
 GLOSSARY: Mapping[str, str] = {
@@ -197,5 +201,11 @@ START_ASSUMPTIONS: tuple[tuple[str, str], ...] = (
 
 
 def say(words: Mapping[str, str], identifier: str) -> str:
-    """The words for an identifier, or the identifier itself made readable."""
-    return words.get(identifier) or clean(identifier, 120).replace("_", " ")
+    """The words for an identifier in the language that is spoken, or the identifier itself made readable."""
+    known = words.get(identifier)
+    return t(known) if known else clean(identifier, 120).replace("_", " ")
+
+
+def tell(text: str | None, longest: int = 1000) -> str:
+    """A sentence that the comparison brings, in the language that is spoken and safe to read; empty if there is none."""
+    return clean(translate(text or ""), longest)

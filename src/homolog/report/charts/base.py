@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
-__all__ = ["CHANCE", "CONFIG", "INK", "PAIR", "QUIET", "RULE", "Rows", "Spec", "finish", "says"]
+from homolog.report.language import t
+
+__all__ = ["CHANCE", "CONFIG", "INK", "PAIR", "QUIET", "RULE", "Rows", "Spec", "expression", "finish", "says"]
 
 Spec = dict[str, Any]
 Rows = list[dict[str, Any]]
@@ -49,3 +53,13 @@ def finish(chart: Any, height: int, **data: Rows) -> Spec:
     """
     spec: Spec = chart.properties(width="container", height=height).to_dict(validate=False)
     return {key: value for key, value in spec.items() if key not in {"$schema", "config"}} | {"datasets": data}
+
+
+def expression(text: str, **terms: str) -> str:
+    """A sentence that Vega puts together in the page: ``text``, in the language that is spoken, with expressions in its gaps.
+
+    The sentence is one of `t`'s; ``terms`` are Vega expressions by the names of the gaps.
+    """
+    pieces = re.split(r"\{(\w+)\}", t(text, **{name: f"{{{name}}}" for name in terms}))
+    parts = [terms[piece] if place % 2 else json.dumps(piece, ensure_ascii=False) for place, piece in enumerate(pieces)]
+    return " + ".join(part for part in parts if part != '""')

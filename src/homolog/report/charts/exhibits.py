@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from homolog.report.charts.base import PAIR, QUIET, Rows, Spec, finish, says
+from homolog.report.language import t
 
 __all__ = ["draw_curves", "draw_spread"]
-
-_OTHERS, _OURS = "independent pairs", "these two"
 
 
 def draw_curves(a: Sequence[float | None], b: Sequence[float | None]) -> Spec:
     """One kind of attention matrix: its standard deviation by depth, A dashed and B solid."""
     import altair as alt  # noqa: PLC0415
 
-    ends = "datum.value == 0 ? 'first layer' : 'last'"
+    ends = f"datum.value == 0 ? {json.dumps(t('first layer'))} : {json.dumps(t('last'))}"
 
     def line(name: str, color: str, dash: list[int]) -> Any:
         base = alt.Chart(alt.NamedData(name)).encode(
@@ -45,6 +45,7 @@ def draw_spread(background: Sequence[float], pair: Sequence[tuple[str, float]]) 
     """Values of independent pairs as grey ticks above, one for each per cent, those of this pair as rings below; the axis ends at 1."""
     import altair as alt  # noqa: PLC0415
 
+    their_row, our_row = t("independent pairs"), t("these two")
     lowest = min([*background, *(value for _, value in pair)])
     # The axis begins at a round number below the lowest value: 0.9, 0.5 or 0, or -1 where correlations are negative.
     begin = next((start for start in (0.9, 0.5, 0.0) if lowest >= start), -1.0)
@@ -53,12 +54,20 @@ def draw_spread(background: Sequence[float], pair: Sequence[tuple[str, float]]) 
     def chart(name: str) -> Any:
         return alt.Chart(alt.NamedData(name)).encode(
             x=alt.X("x", type="quantitative", scale=x_scale, axis=alt.Axis(title=None, tickCount=5)),
-            y=alt.Y("row", type="nominal", sort=[_OTHERS, _OURS], axis=alt.Axis(title=None, domain=False, ticks=False)),
+            y=alt.Y(
+                "row", type="nominal", sort=[their_row, our_row], axis=alt.Axis(title=None, domain=False, ticks=False)
+            ),
             tooltip=says(),
         )
 
-    ours = [{"row": _OURS, "x": value, "says": f"{name}: {value:.3f}"} for name, value in pair]
-    others = [{"row": _OTHERS, "x": value, "says": f"independent pairs: {value:.3f}"} for value in background]
+    ours = [
+        {"row": our_row, "x": value, "says": t("{name}: {value}", name=name, value=f"{value:.3f}")}
+        for name, value in pair
+    ]
+    others = [
+        {"row": their_row, "x": value, "says": t("{name}: {value}", name=their_row, value=f"{value:.3f}")}
+        for value in background
+    ]
     rings = chart("ours").mark_point(shape="circle", size=54, stroke=PAIR, strokeWidth=1.8, fill="transparent")
     if not others:
         return finish(alt.layer(rings), 74, ours=ours)
@@ -69,7 +78,11 @@ def draw_spread(background: Sequence[float], pair: Sequence[tuple[str, float]]) 
 def _points(model: str, values: Sequence[float | None]) -> Rows:
     last = max(1, len(values) - 1)
     return [
-        {"x": layer / last, "y": value, "says": f"{model}, layer {layer}: {value:.4g}"}
+        {
+            "x": layer / last,
+            "y": value,
+            "says": t("{model}, layer {n}: {value}", model=model, n=layer, value=f"{value:.4g}"),
+        }
         for layer, value in enumerate(values)
         if value is not None
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homolog.report.charts.base import Spec, finish, says
+from homolog.report.charts.base import Spec, expression, finish, says
+from homolog.report.language import t
 
 __all__ = ["HEAT_STEPS", "draw_layer_matrix", "matrix_width"]
 
@@ -32,17 +33,21 @@ def draw_layer_matrix(matrix: Mapping[str, Any]) -> Spec:
         range=[f"var(--heat-{step})" for step in range(HEAT_STEPS)],
     )
     # Put together in the page, from numbers alone: sixteen thousand sentences would fill the file.
-    sentence = (
-        "'layer ' + datum.b + ' of B, layer ' + datum.a + ' of A: ' + datum.n"
-        f" + ' of {of:.0f}, by chance about {expected:g}'"
+    sentence = expression(
+        "layer {b} of B, layer {a} of A: {n} of {of}, by chance about {expected}",
+        b="datum.b",
+        a="datum.a",
+        n="datum.n",
+        of=f"'{of:.0f}'",
+        expected=f"'{expected:g}'",
     )
     chart = (
         alt.Chart(alt.NamedData("cells"))
         .transform_calculate(says=sentence)
         .mark_rect(stroke="var(--paper)", strokeWidth=1 if cell > 12 else 0.5, aria=False)
         .encode(
-            x=alt.X("a", type="ordinal", axis=axis(columns, "layer of A"), scale=alt.Scale(padding=0)),
-            y=alt.Y("b", type="ordinal", axis=axis(rows, "layer of B"), scale=alt.Scale(padding=0)),
+            x=alt.X("a", type="ordinal", axis=axis(columns, t("layer of A")), scale=alt.Scale(padding=0)),
+            y=alt.Y("b", type="ordinal", axis=axis(rows, t("layer of B")), scale=alt.Scale(padding=0)),
             fill=alt.Fill("n", type="quantitative", legend=None, scale=shades),
             tooltip=says(),
         )

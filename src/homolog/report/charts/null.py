@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homolog.report.charts.base import CHANCE, INK, PAIR, QUIET, RULE, Rows, Spec, finish, says
-from homolog.report.format import clean, power
+from homolog.report.format import count, power
+from homolog.report.language import t
+from homolog.report.words import tell
 
 __all__ = ["draw_null"]
 
@@ -55,13 +57,13 @@ def draw_null(curve: Json, best: Json, groups: Sequence[Json]) -> Spec:
         .mark_point(shape="circle", filled=True, fill=PAIR, size=110, opacity=1)
         .encode(x=x("x"), y=y("y"), tooltip=says()),
         layer("chance_label")
-        .mark_text(align="left", dx=6, color=QUIET, text="independent models fall here")
+        .mark_text(align="left", dx=6, color=QUIET, text=t("independent models fall here"))
         .encode(x=x("x"), y=y("y")),
         layer("pair_label")
-        .mark_text(color=INK, fontWeight=600, text="these two models", **side)
+        .mark_text(color=INK, fontWeight=600, text=t("these two models"), **side)
         .encode(x=x("x"), y=y("y")),
     )
-    here = f"these two models, {clean(best['group'], 60)}: {best['statistic']:,} of {best['of']:,}"
+    here = t("these two models, {group}: {seen} of {of}", group=tell(best["group"], 60), seen=count(seen), of=count(of))
     return finish(
         chart,
         150,
@@ -78,9 +80,14 @@ def _bars(curve: Json) -> Rows:
     """One bar for every k that chance reaches at least once in a thousand; less could not be seen."""
     tail = zip(curve.get("k") or (), curve.get("log10_tail") or (), strict=True)
     return [
-        {"from": k - 0.5, "to": k + 0.5, "tail": 10**t, "says": f"chance reaches {k:,.0f} or more: p = {power(t)}"}
-        for k, t in tail
-        if t > -3
+        {
+            "from": k - 0.5,
+            "to": k + 0.5,
+            "tail": 10**p,
+            "says": t("chance reaches {k} or more: p = {p}", k=count(k), p=power(p)),
+        }
+        for k, p in tail
+        if p > -3
     ]
 
 
@@ -88,11 +95,14 @@ def _rings(groups: Sequence[Json]) -> Rows:
     """One ring for every value that was seen, naming the groups that have it."""
     by_value: dict[tuple[int, int], list[str]] = {}
     for group in groups:
-        by_value.setdefault((group["statistic"], group["of"]), []).append(clean(group["group"], 60))
+        by_value.setdefault((group["statistic"], group["of"]), []).append(tell(group["group"], 60))
     return [
-        {
-            "x": seen,
-            "says": f"{', '.join(names[:4])}{f' and {len(names) - 4:,} more' if len(names) > 4 else ''}: {seen:,} of {of:,}",
-        }
+        {"x": seen, "says": t("{groups}: {seen} of {of}", groups=_list(names), seen=count(seen), of=count(of))}
         for (seen, of), names in by_value.items()
     ]
+
+
+def _list(names: Sequence[str]) -> str:
+    if len(names) <= 4:
+        return t(", ").join(names)
+    return t("{names} and {n} more", names=t(", ").join(names[:4]), n=count(len(names) - 4))

@@ -17,7 +17,7 @@
       function () { box.dataset.state = "drawn"; },
       function (error) {
         box.dataset.state = "failed";
-        box.textContent = "This chart could not be drawn; its numbers are in the table. " + error;
+        box.textContent = data.failed + " " + error;
       }
     );
   });
