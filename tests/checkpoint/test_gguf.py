@@ -272,3 +272,39 @@ def test_kinds_that_are_only_named_say_so(tmp_path: Path) -> None:
         pytest.raises(UnsupportedFormat, match="Q8_K"),
     ):
         checkpoint.read_rows("w")
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.booleans(), st.data())
+def test_heads_of_a_latent_are_read_as_units(
+    tmp_path_factory: pytest.TempPathFactory, heads: int, keys: int, latent: int, flat: bool, data: st.DataObject
+) -> None:
+    rows = heads * keys
+    weights = np.arange(rows * latent, dtype=np.float32).reshape(heads, keys, latent)
+    turned, units = weights.swapaxes(1, 2), weights.reshape(rows, latent)
+    stored = turned.reshape(heads * latent, keys) if flat else turned
+    tensors = [plain("blk.0.attn_k_b.weight", stored), plain("blk.0.attn_v_b.weight", units if flat else weights)]
+    with converted(
+        tmp_path_factory.getbasetemp(), "deepseek2", tensors, **{"attention.head_count": heads}
+    ) as checkpoint:
+        start = data.draw(st.integers(0, rows))
+        stop = data.draw(st.integers(start, rows))
+        ids = data.draw(st.lists(st.integers(0, rows - 1), max_size=8))
+        for name in ("blk.0.attn_k_b.weight", "blk.0.attn_v_b.weight"):
+            assert checkpoint.tensors[name].shape == (rows, latent)
+            same(checkpoint.read_rows(name, start, stop), units[start:stop])
+            same(checkpoint.read_rows_at(name, ids), units[ids])
+            with pytest.raises(IndexError):
+                checkpoint.read_rows(name, 0, rows + 1)
+        assert checkpoint.read_bytes("blk.0.attn_v_b.weight", start, stop) == units[start:stop].tobytes()
+        pieces = [checkpoint.read_bytes("blk.0.attn_k_b.weight", row, row + 1) for row in range(rows)]
+        assert b"".join(pieces) == stored.tobytes()
+
+
+def test_quantised_heads_of_a_latent_are_read_as_units(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((2, 6, 32)).astype(np.float32)
+    stored = quantize(weights, GGMLQuantizationType.Q8_0)
+    tensor = Stored("blk.3.attn_k_b.weight", weights.shape, "Q8_0", stored.tobytes())
+    with converted(tmp_path, "deepseek2", [tensor]) as checkpoint:
+        exact = dequantize(stored, GGMLQuantizationType.Q8_0).swapaxes(1, 2).reshape(64, 6)
+        same(checkpoint.read_rows("blk.3.attn_k_b.weight", 30, 35), exact[30:35])
+        assert checkpoint.nbytes == len(stored.tobytes())

@@ -140,6 +140,16 @@ def _pickles() -> list[bytes]:
     ]
 
 
+def _latent() -> list[Stored]:
+    """Keys and values of latent attention, stored head by head."""
+    heads = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    return [
+        plain("blk.0.attn_k_b.weight", heads),
+        plain("blk.0.attn_v_b.weight", heads),
+        plain("blk.1.attn_k_b.weight", heads.reshape(6, 4)),
+    ]
+
+
 def _ggufs() -> list[bytes]:
     model = {
         "general.architecture": "llama",
@@ -166,6 +176,7 @@ def _ggufs() -> list[bytes]:
         plain_model,
         encode_gguf({**model, **tokens}, [queries]),
         encode_gguf({"general.architecture": "gemma"}, [norm, eighths]),
+        encode_gguf({"general.architecture": "deepseek2", "deepseek2.attention.head_count": 2}, _latent()),
         encode_gguf({"tokenizer.ggml.model": "bert", "tokenizer.ggml.tokens": ["a", "\u2581b"]}, []),
         encode_gguf(kinds, [eighths, vector], alignment=64),
         encode_gguf({"split.no": 0, "split.count": 2, "split.tensors.count": 1}, [cube], version=2),

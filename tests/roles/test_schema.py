@@ -65,10 +65,11 @@ def test_the_families_of_the_package_follow_the_schema() -> None:
             "post_norm",
             "post_norm_heads",
         ),
-        *("single_blocks", "wide_norms"),
+        *("single_blocks", "two_norms", "wide_norms"),
     ]
     named = {file.stem for file in (Path(__file__).parent / "names").glob("*.json")}
     assert {name for name in families if not name.startswith("gguf")} == named
+    assert len(named) >= 45
     for family in families.values():
         kinds = {part.kind for rule in family.rules for part in rule.parts}
         assert kinds <= set(KINDS)

@@ -7,6 +7,9 @@ convert_hf_to_gguf.py of ggml-org/llama.cpp):
   arctic, baichuan, bailingmoe, chameleon, deci, deepseek (of the first generation), internlm, llada, minicpm, olmo and xverse, and in what
   inherits from it: arcee, granite, granitemoe, nanbeige, smollm3, llama-embed. Not so apertus, llama4 and afmoe.
 * gemma.py, nemotron.py, ``+ 1``: norms that multiply by one plus the weight are stored as the sum; not so gemma3n and gemma4.
+* deepseek.py, ``DeepseekV2Model.modify_tensors``: latent attention's ``kv_b`` is cut into ``attn_v_b``, heads × values × latent, and
+  ``attn_k_b``, whose heads are turned: heads × latent × keys. Both are read as units × latent, head by head. A fork that stores them in
+  two axes (ik_llama.cpp) puts the heads one below the other.
 
 Everything else the converter does keeps the order of units: experts are stacked, queries, keys and values are put one after the other,
 Conv1D matrices are turned to output × input.
@@ -15,14 +18,14 @@ Conv1D matrices are turned to output × input.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from homolog.checkpoint.base import Array, Checkpoint
+from homolog.checkpoint.base import Array, Checkpoint, TensorInfo
 
 __all__ = ["Unconverted", "Undo", "plan_undoing", "undo_conversion"]
 
@@ -34,6 +37,8 @@ _INTERLEAVED = frozenset(
     ]
 )
 _ONE_ADDED = frozenset(["gemma", "gemma2", "gemma3", "gemma-embedding", "nemotron"])
+_BLOCK_NUMBERS = 1 << 21
+"""Numbers in one block of a read that needs columns: 8 MB as float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,10 @@ class Undo:
     """Heads whose rows are stored in interleaved halves; 0 for none."""
     added: float = 0.0
     """What was added to every number."""
+    stack: tuple[int, int, int] = (0, 0, 0)
+    """Heads, units of each and their length, where heads are stored one by one; zeros where they are not."""
+    turned: bool = False
+    """Whether each head of a stack is stored turned, length × units."""
 
     def order(self, rows: int) -> npt.NDArray[np.int64]:
         """For each row of the original where it is stored."""
@@ -68,7 +77,23 @@ def plan_undoing(metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ..
             heads = _heads_of(queries if segments[2] == "attn_q" else keys, segments[1])
             if heads and segments[3] in ("weight", "bias") and len(shape) <= 2 and shape and not shape[0] % (2 * heads):
                 undoing[name] = Undo(heads=heads)
+    heads = _heads_of(metadata.get(f"{architecture}.attention.head_count"), "0")
+    undoing |= {name: undo for name, shape in shapes.items() if (undo := _plan_latent(name, shape, heads))}
     return undoing
+
+
+def _plan_latent(name: str, shape: tuple[int, ...], heads: int) -> Undo | None:
+    """Of latent attention the keys and values that are stored head by head; ``None`` for all else, and where the heads are not known."""
+    segments = name.split(".")
+    if len(segments) != 4 or (segments[0], segments[3]) != ("blk", "weight") or 0 in shape:
+        return None
+    turned = segments[2] == "attn_k_b"
+    if len(shape) == 3 and segments[2] in ("attn_k_b", "attn_v_b"):
+        rows, columns = shape[1:]
+        return Undo(stack=(shape[0], columns, rows) if turned else (shape[0], rows, columns), turned=turned)
+    if len(shape) == 2 and turned and heads and shape[0] % heads == 0:
+        return Undo(stack=(heads, shape[1], shape[0] // heads), turned=True)
+    return None
 
 
 def undo_conversion(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Checkpoint:
@@ -88,7 +113,8 @@ class Unconverted(Checkpoint):
     """The tensors of ``inner`` as they were before the conversion."""
 
     def __init__(self, inner: Checkpoint, undoing: Mapping[str, Undo]) -> None:
-        self.path, self.format, self.tensors, self.config = inner.path, inner.format, inner.tensors, inner.config
+        self.path, self.format, self.config = inner.path, inner.format, inner.config
+        self.tensors = {name: _as_it_was(info, undoing.get(name, _NOTHING)) for name, info in inner.tensors.items()}
         self.files, self.folder, self.meter, self.notes = inner.files, inner.folder, inner.meter, inner.notes
         self.tokenizer = inner.tokenizer
         self._inner = inner
@@ -97,18 +123,20 @@ class Unconverted(Checkpoint):
     def read_rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """As `Checkpoint.read_rows`."""
         undo = self._undoing.get(name, _NOTHING)
-        if undo.heads:
+        if undo.heads or undo.stack[0]:
             return self.read_rows_at(name, self._check(name, start, stop))
         return _subtract(self._inner.read_rows(name, start, stop), undo)
 
     def read_rows_at(self, name: str, ids: Sequence[int]) -> Array:
         """As `Checkpoint.read_rows_at`."""
         undo = self._undoing.get(name, _NOTHING)
-        if undo.heads:
+        if undo.heads or undo.stack[0]:
             rows = self.tensors[name].shape[0]
             wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
             if len(wanted) and not 0 <= wanted.min() <= wanted.max() < rows:
                 raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {name}, which has {rows}")
+            if undo.stack[0]:
+                return self._read_stack(name, undo, wanted)
             return self._inner.read_rows_at(name, undo.order(rows)[wanted].tolist())
         return _subtract(self._inner.read_rows_at(name, ids), undo)
 
@@ -121,11 +149,14 @@ class Unconverted(Checkpoint):
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """As `Checkpoint.read_bytes`: rows as stored, in the order that they had; what was added to numbers stays in their bytes."""
         undo = self._undoing.get(name, _NOTHING)
-        if not undo.heads:
+        if not (undo.heads or undo.stack[0]):
             return self._inner.read_bytes(name, start, stop)
         wanted = self._check(name, start, stop)
-        stored = self._inner.read_bytes(name)
-        info = self.tensors[name]
+        stored, info = self._inner.read_bytes(name), self.tensors[name]
+        if undo.stack[0]:
+            # a turned head has no rows of bytes: as many equal pieces of what is stored as there are rows
+            count = info.shape[0]
+            return stored[len(stored) * wanted.start // count : len(stored) * wanted.stop // count]
         rows = np.frombuffer(stored, dtype=np.uint8).reshape(info.shape[0], -1)
         return rows[undo.order(info.shape[0])[wanted.start : wanted.stop]].tobytes()
 
@@ -137,6 +168,31 @@ class Unconverted(Checkpoint):
         """Release the files."""
         self._inner.close()
 
+    def _read_stack(self, name: str, undo: Undo, wanted: npt.NDArray[np.int64]) -> Array:
+        """Rows of heads that are stored one by one; a turned head is read whole, in blocks."""
+        _, units, length = undo.stack
+        out = np.empty((len(wanted), length), dtype=np.float32)
+        heads, within = np.divmod(wanted, units)
+        for head in np.unique(heads).tolist():
+            places = np.flatnonzero(heads == head)
+            rows = within[places]
+            if undo.turned:
+                step = max(1, _BLOCK_NUMBERS // units)
+                for low in range(0, length, step):
+                    high = min(low + step, length)
+                    out[places, low:high] = self._read_head(name, head, low, high)[:, rows].T
+            else:
+                first = int(rows.min())
+                out[places] = self._read_head(name, head, first, int(rows.max()) + 1)[rows - first]
+        return out
+
+    def _read_head(self, name: str, head: int, start: int, stop: int) -> Array:
+        shape = self._inner.tensors[name].shape
+        if len(shape) == 3:
+            return self._inner.read_block(name, (head,), start, stop)
+        length = shape[0] // self._undoing[name].stack[0]
+        return self._inner.read_rows(name, head * length + start, head * length + stop)
+
     def _check(self, name: str, start: int, stop: int | None) -> range:
         rows = self.tensors[name].shape[0]
         stop = rows if stop is None else stop
@@ -146,6 +202,11 @@ class Unconverted(Checkpoint):
 
 
 _NOTHING = Undo()
+
+
+def _as_it_was(info: TensorInfo, undo: Undo) -> TensorInfo:
+    heads, units, length = undo.stack
+    return replace(info, shape=(heads * units, length)) if heads else info
 
 
 def _subtract(block: Array, undo: Undo) -> Array:
