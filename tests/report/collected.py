@@ -16,8 +16,6 @@ SOURCE = Path(str(files("homolog")))
 SPEAKING = [*sorted((SOURCE / "report").rglob("*.py")), *sorted((SOURCE / "cli").glob("*.py"))]
 """Modules that use `t`."""
 
-_IDENTIFIERS = {"__all__"}
-
 
 def own_words() -> dict[str, str]:
     """What `t` is asked for, with the place: literals in Python and in templates, and the dictionaries of words."""
@@ -42,7 +40,7 @@ def _calls(tree: ast.AST) -> Iterator[str]:
 
 def _dictionaries() -> Iterator[str]:
     for name, value in vars(words).items():
-        if not name.isupper():
+        if name.startswith("_") or not name.isupper():
             continue
         if isinstance(value, dict):
             yield from value.values()

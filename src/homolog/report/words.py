@@ -122,6 +122,7 @@ FRAMES: Mapping[str, str] = {
     "none": "needs none",
     "identity": "as stored",
     "embedding": "aligned by the embedding",
+    "body": "aligned by the units",
 }
 
 SPACES: Mapping[str, str] = {
