@@ -44,6 +44,8 @@ def _dictionaries() -> Iterator[str]:
             continue
         if isinstance(value, dict):
             yield from value.values()
+        elif isinstance(value, str):
+            yield value
         elif isinstance(value, tuple):
             yield from (text for pair in value for text in pair)
     yield from words.GLOSSARY

@@ -8,7 +8,7 @@ from typing import Any
 
 from homolog.report.charts.matrix import HEAT_STEPS, draw_layer_matrix, matrix_width
 from homolog.report.evidence import arrange_finding
-from homolog.report.exclusions import UNASKED, list_not_ruled_out, list_ruled_out
+from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
 from homolog.report.exhibits import arrange_exhibits
 from homolog.report.format import CAP, clean, count, log10, number, percent, power_html, raise_powers, size
 from homolog.report.language import t
@@ -23,6 +23,7 @@ from homolog.report.words import (
     RELATIONS,
     SPACES,
     START_ASSUMPTIONS,
+    UNASKED,
     VERDICTS,
     say,
     tell,

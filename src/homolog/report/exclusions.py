@@ -9,9 +9,7 @@ from typing import Any
 from homolog.report.language import t
 from homolog.report.words import OPERATIONS, say, tell
 
-__all__ = ["UNASKED", "Exclusion", "list_not_ruled_out", "list_ruled_out"]
-
-UNASKED = "Not asked: a relation was found."
+__all__ = ["Exclusion", "list_not_ruled_out", "list_ruled_out"]
 
 
 @dataclass(frozen=True, slots=True)

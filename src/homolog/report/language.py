@@ -81,17 +81,17 @@ def translate(text: str) -> str:
     for pattern, translation in catalogue.patterns:
         if found := pattern.fullmatch(text):
             return _FORMATTER.vformat(translation, (), found.groupdict())
-    return text
+    parts = text.split("; ") if catalogue.patterns else []
+    return "；".join(map(translate, parts)) if len(parts) > 1 else text
 
 
 class _Sentences(Formatter):
-    """``{reason!t}`` is itself a sentence, or a list of them with semicolons between: it is translated before it is put in."""
+    """``{reason!t}`` is itself a sentence and is translated before it is put in, ``{names!l}`` a list of things with commas between."""
 
     def convert_field(self, value: Any, conversion: str | None) -> Any:
-        if conversion != "t":
-            return super().convert_field(value, conversion)
-        whole = translate(value)
-        return "；".join(map(translate, value.split("; "))) if whole == value else whole
+        if conversion == "l":
+            return "、".join(map(translate, value.split(", ")))
+        return translate(value) if conversion == "t" else super().convert_field(value, conversion)
 
 
 _FORMATTER = _Sentences()

@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from homolog.report.evidence import best_group
-from homolog.report.exclusions import UNASKED, list_not_ruled_out, list_ruled_out
+from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
 from homolog.report.format import CAP, clean, count, log10, number, percent, power, size
 from homolog.report.language import t
 from homolog.report.layers import LayerRow, read_layers
-from homolog.report.words import FOUND, OPERATIONS, PROBES, RELATIONS, VERDICTS, say, tell
+from homolog.report.words import FOUND, OPERATIONS, PROBES, RELATIONS, UNASKED, VERDICTS, say, tell
+from homolog.report.wrapping import wrap
 
 __all__ = ["print_comparison"]
 
@@ -45,8 +46,8 @@ def print_comparison(comparison: Json, console: Console) -> None:
 def _headline(comparison: Json, console: Console) -> Iterator[Any]:
     verdict = _text(console, t("{verdict}. ", verdict=say(VERDICTS, comparison["verdict"])), f"bold {_PAIR}")
     yield verdict + _text(console, tell(comparison["sentence"], 2000), "bold")
-    yield _text(console, f"A: {clean(comparison['a']['id'], 200)}", "dim")
-    yield _text(console, f"B: {clean(comparison['b']['id'], 200)}", "dim")
+    yield _text(console, t("A: {name}", name=clean(comparison["a"]["id"], 200)), "dim")
+    yield _text(console, t("B: {name}", name=clean(comparison["b"]["id"], 200)), "dim")
     if comparison.get("reason"):
         yield _text(console, t("Why: {reason}", reason=tell(comparison["reason"], 2000)))
     log10_p = comparison.get("log10_p")
@@ -82,7 +83,7 @@ def _headline(comparison: Json, console: Console) -> Iterator[Any]:
 def _findings(comparison: Json, console: Console) -> Iterator[Any]:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     table.add_column(_text(console, t("asked")), no_wrap=True)
-    table.add_column(_text(console, t("best group")), overflow="fold", max_width=16)
+    table.add_column(_text(console, t("best group")), overflow="fold", max_width=18)
     for name in (t("seen"), t("of"), t("chance"), t("log10 p")):
         table.add_column(_text(console, name), justify="right", no_wrap=True)
     absent = []
@@ -168,9 +169,7 @@ def _list(console: Console, title: str, entries: list[tuple[str, str]]) -> Itera
 def _print_wrapped(text: Text, console: Console) -> None:
     """Lines without trailing blanks; an indented entry keeps its indent."""
     indent = _INDENT if text.plain.startswith(_INDENT) else ""
-    lines = text[len(indent) :].wrap(console, max(20, console.width - len(indent)))
-    for line in lines:
-        line.rstrip()
+    for line in wrap(text[len(indent) :], console, max(20, console.width - len(indent))):
         console.print(Text(indent) + line, highlight=False, no_wrap=True, overflow="ignore", crop=False)
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "PROBES",
     "QUESTIONS",
     "RELATIONS",
+    "UNASKED",
     "VERDICTS",
     "say",
     "tell",
@@ -154,6 +155,8 @@ GLOSSARY: Mapping[str, str] = {
     "distillation": "Training a model on what another one answers. It copies behaviour, not weights.",
     "digest": "A fingerprint of the bytes that were read: other bytes, other digest.",
 }
+
+UNASKED = "Not asked: a relation was found."
 
 _ORDERED = (
     "The order of units had a meaning",
