@@ -15,7 +15,15 @@ import numpy.typing as npt
 from homolog.align.matching import unit_rows
 from homolog.checkpoint.base import Array
 
-__all__ = ["Units", "describe_units", "find_unwritten", "merge_equal_gates", "usable_units"]
+__all__ = [
+    "Units",
+    "describe_units",
+    "find_unwritten",
+    "group_equal_gates",
+    "merge_equal_gates",
+    "merge_group",
+    "usable_units",
+]
 
 _EQUAL_GATES = 0.95
 """Cosine from which two gates of one FFN count as one."""
@@ -70,10 +78,10 @@ def merge_equal_gates(units: Units) -> Units:
     A unit that was split comes back as it was. In a plain FFN what the units of a set write is added up. Time and memory grow with the
     square of the number of units.
     """
-    groups = _group_equal(units.gate)
+    groups = group_equal_gates(units.gate)
     if not groups:
         return units
-    merged = [_merge(units, group) for group in groups]
+    merged = [merge_group(units, group) for group in groups]
     rest = units.take(np.setdiff1d(np.arange(len(units)), np.concatenate(groups)))
     parts = [np.concatenate(rows) for rows in zip(rest.parts, *(unit.parts for unit in merged), strict=True)]
     return Units(parts[0], parts[1] if len(parts) == 3 else None, parts[-1])
@@ -106,7 +114,7 @@ def find_unwritten(gram: npt.NDArray[np.float64]) -> Array:
     return np.asarray(vectors[:, silent], dtype=np.float32)
 
 
-def _group_equal(gate: Array) -> list[npt.NDArray[np.intp]]:
+def group_equal_gates(gate: Array) -> list[npt.NDArray[np.intp]]:
     """Sets of two or more units whose gates are equal, each led by the unit of most followers."""
     unit = unit_rows(gate)
     close = (unit @ unit.T) > _EQUAL_GATES
@@ -126,7 +134,8 @@ def _group_equal(gate: Array) -> list[npt.NDArray[np.intp]]:
     return groups
 
 
-def _merge(units: Units, group: npt.NDArray[np.intp]) -> Units:
+def merge_group(units: Units, group: npt.NDArray[np.intp]) -> Units:
+    """The units of ``group`` as one: the mean gate and the best rank-one part of ``Σ u dᵀ``."""
     gate = units.gate[group].mean(axis=0, keepdims=True)
     if units.up is None:
         return Units(gate, None, units.down[group].sum(axis=0, keepdims=True))
