@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from homolog.derivation.layers import Inherited, LayerOrigin
+from homolog.derivation.mapping import ModelMap
 from homolog.derivation.operations import Operation
 from homolog.probes.agreement import BodyFinding
 from homolog.probes.bounds import log10_fixed_points, log10_fixed_points_within, log10_longest_increasing
@@ -113,6 +114,8 @@ class Comparison:
     run: Run
     agreement: BodyFinding = field(default_factory=BodyFinding)
     """Tier 2: how far the bodies agree, beside independent models."""
+    map: ModelMap = field(default_factory=lambda: ModelMap.missing("not asked"))
+    """What is drawn from whole tensors."""
 
     @property
     def exit_code(self) -> int:
@@ -150,10 +153,11 @@ class Comparison:
             "agreement": self.agreement.to_json(),
             "layer_matrix": dict(self.layer_matrix),
             "derivation": {
-                "layers": [_origin(origin) for origin in self.origins],
+                "layers": [_origin(origin, self.map) for origin in self.origins],
                 "operations": [{"kind": step.kind, "detail": step.detail} for step in self.operations],
                 "frozen_share": _frozen_share(self.origins),
                 "facts": list(self.facts),
+                **self.map.to_json(),
             },
             "exhibits": dict(self.exhibits),
             "warnings": list(self.warnings),
@@ -191,9 +195,10 @@ def _inherited(inherited: Inherited | None) -> dict[str, Any] | None:
     }
 
 
-def _origin(origin: LayerOrigin) -> dict[str, Any]:
+def _origin(origin: LayerOrigin, whole: ModelMap) -> dict[str, Any]:
     sources = [] if origin.a is None else [{"model": "a", "layer": origin.a, "share": origin.share}]
-    return {"b": origin.b, "sources": sources, "frozen": origin.frozen}
+    units = whole.units.get(origin.b)
+    return {"b": origin.b, "sources": sources, "frozen": origin.frozen, "units": units.to_json() if units else None}
 
 
 def _frozen_share(origins: tuple[LayerOrigin, ...]) -> float:

@@ -23,7 +23,9 @@ from homolog.derivation.bodies import SecondLook, align_bodies, trace_by_bodies
 from homolog.derivation.disguises import name_disguises
 from homolog.derivation.identical import digests_agree, same_numbers
 from homolog.derivation.layers import LayerOrigin, count_inherited, map_layers
-from homolog.derivation.operations import Operation, find_direction, read_operations
+from homolog.derivation.mapping import ModelMap, draw_map
+from homolog.derivation.operations import Operation, add_low_rank, find_direction, read_operations
+from homolog.derivation.stream import Stream, keep_stream, read_stream
 from homolog.errors import BudgetExceeded, UsageError
 from homolog.probes.agreement import BodyFinding
 from homolog.probes.channels import find_shared_table, probe_channel_profiles, probe_columns
@@ -54,6 +56,9 @@ _WIDE = 1024
 
 _IDENTITY_CHECK = 2**30
 """Pairs up to this many bytes are compared in full where every sampled number is equal; larger ones only if asked."""
+
+_LARGEST_MAP = 2**31
+"""Bytes of a model up to which whole tensors are compared if asked: the units of a layer are held, and every two of them compared."""
 
 
 def compare(
@@ -99,6 +104,7 @@ def compare(
             examined = (_examine_sketches if sketched else _examine)(reading, seed=seed, full=full)
             if not sketched:
                 examined = _look_again(examined, reading, deep=deep or full)
+            examined = _draw(examined, reading, full=full)
         records = tuple(
             _record(name, model, anatomy, examined.unread[side])
             for side, (name, model, anatomy) in enumerate(zip(inputs, models, anatomies, strict=True))
@@ -125,6 +131,22 @@ class _Examined:
     """The same pair examined with a body frame."""
     embedding: Frame | None = None
     look: SecondLook = field(default_factory=SecondLook)
+    map: ModelMap = field(default_factory=lambda: ModelMap.missing(_NO_RELATION))
+
+    @property
+    def evidence(self) -> Evidence:
+        """All that the verdict rests on."""
+        return Evidence(
+            self.findings,
+            self.initialisation,
+            count_inherited(self.origins),
+            self.identical,
+            self.unresolved,
+            self.look.finding,
+        )
+
+
+_NO_RELATION = "no relation was found"
 
 
 def _examine(reading: Reading, *, seed: int, full: bool) -> _Examined:
@@ -227,6 +249,57 @@ def _look_again(examined: _Examined, reading: Reading, *, deep: bool) -> _Examin
     if look.finding.related and not _evidence(known.findings).ffn_agrees:
         origins = trace_by_bodies(look)
     return replace(known, origins=origins, initialisation=look.finding.settle(known.initialisation))
+
+
+def _draw(examined: _Examined, reading: Reading, *, full: bool) -> _Examined:
+    """The map of whole tensors, where a relation was found and reading them costs little, or was asked for."""
+    evidence, models = examined.evidence, reading.models
+    if not decide(evidence).found or examined.pair is None:
+        return examined
+    missing = _why_no_map(examined, models, full=full)
+    stream = None if missing else _find_stream(examined, evidence)
+    if stream is None:
+        reason = missing or "the two residual streams have no frame in common that was found"
+        return replace(examined, map=ModelMap.missing(reason))
+    try:
+        return replace(examined, map=draw_map(models, reading.anatomies, examined.origins, stream))
+    except BudgetExceeded:
+        return replace(examined, map=ModelMap.missing("the budget does not allow it"))
+
+
+def _why_no_map(examined: _Examined, models: Sequence[Checkpoint], *, full: bool) -> str | None:
+    if examined.identical:
+        return "both hold the same numbers"
+    if any(isinstance(model, SketchFile) for model in models):
+        return "a sketch holds no whole tensors"
+    if not full and any(model.meter.remote is not None for model in models):
+        return "of a remote model only what a verdict needs is read: --full reads all of it"
+    largest = max(model.nbytes for model in models)
+    if largest > SMALL and not full:
+        return "the models are large: --full reads whole tensors"
+    return "the models are too large for their tensors to be held" if largest > _LARGEST_MAP else None
+
+
+def _find_stream(examined: _Examined, evidence: Evidence) -> Stream | None:
+    """The frame of both residual streams, and what it does with channels; ``None`` if there is none."""
+    assert examined.pair is not None
+    widths = [sketch.anatomy.dims.width for sketch in (examined.pair.a, examined.pair.b)]
+    moved, stored = _find_frame(examined, evidence)
+    if stored and widths[0] == widths[1]:
+        return keep_stream(widths[0])
+    if moved is None or [len(moved.a), len(moved.b)] != widths:
+        return None
+    stream = read_stream(moved)
+    return keep_stream(widths[0]) if stream.in_place else stream
+
+
+def _find_frame(examined: _Examined, evidence: Evidence) -> tuple[Frame | None, bool]:
+    """The frame that carries A's stream to B's where it is known that the files' own does not, and whether that one does."""
+    look = examined.look
+    if evidence.agrees(("ffn.rows", "values.rows")):
+        return None, True
+    fitted = look.finding.agreement.frame if look.finding.related else examined.embedding
+    return (fitted if look.finding.related or evidence.agrees(_IN_FRAMES) else None), False
 
 
 def _end_of_budget(examined: _Examined | None, stopped: BudgetExceeded | None) -> _Examined:
@@ -338,15 +411,8 @@ def _on_ffn(findings: Sequence[Finding]) -> list[Finding]:
 def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: Provenance, run: Run) -> Comparison:
     pair = examined.pair
     origins = examined.origins
-    inherited = count_inherited(origins)
-    evidence = Evidence(
-        examined.findings,
-        examined.initialisation,
-        inherited,
-        examined.identical,
-        examined.unresolved,
-        examined.look.finding,
-    )
+    evidence = examined.evidence
+    inherited = evidence.inherited
     verdict = decide(evidence)
     direction, facts = find_direction(pair, origins) if pair and verdict.found else (None, ())
     return Comparison(
@@ -367,6 +433,7 @@ def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: P
         provenance=provenance,
         run=run,
         agreement=examined.look.finding,
+        map=examined.map,
     )
 
 
@@ -374,9 +441,7 @@ def _operations(examined: _Examined, evidence: Evidence) -> tuple[Operation, ...
     """Disguises first, then what else was done."""
     pair, look = examined.pair, examined.look
     assert pair is not None
-    stored = evidence.agrees(("ffn.rows", "values.rows"))
-    fitted = look.finding.agreement.frame if look.finding.related else examined.embedding
-    moved = None if stored else fitted if look.finding.related or evidence.agrees(_IN_FRAMES) else None
+    moved, _ = _find_frame(examined, evidence)
     disguises = name_disguises(pair, examined.origins, look, moved, indices_agree=evidence.ffn_agrees)
     others = read_operations(pair, examined.origins, _on_ffn(examined.findings))
     named = {step.kind for step in disguises}
@@ -384,7 +449,8 @@ def _operations(examined: _Examined, evidence: Evidence) -> tuple[Operation, ...
         named.add("ffn_widened")
     if not evidence.ffn_agrees and look.finding.agreement.fit >= _UNTRAINED:
         named.add("continued_training")
-    return (*disguises, *(step for step in others if step.kind not in named))
+    steps = (*disguises, *(step for step in others if step.kind not in named))
+    return add_low_rank(steps, examined.map.tensors)
 
 
 def _fit_frame(pair: Pair | None, rows: Finding, shared_table: str | None) -> tuple[Frame | None, str]:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from homolog.derivation.layers import LayerOrigin
+from homolog.derivation.tensors import Tensors
 from homolog.probes.finding import Finding
 from homolog.probes.pair import Pair
 from homolog.sketch.stream import SEEN, lattice_precision
 
-__all__ = ["Operation", "find_direction", "read_operations"]
+__all__ = ["Operation", "add_low_rank", "find_direction", "read_operations"]
 
 _MATCHED, _ALIKE = 0.8, 0.6
 """Share of units with a mutual partner, and median |cosine| of the partners, from which a block counts as relabelled.
@@ -111,6 +112,22 @@ def _explained_by_rounding(pair: Pair, known: Sequence[LayerOrigin]) -> bool:
 def _reach(precision: float) -> float:
     """How far a quantiser may move numbers: at four bits and fewer many make up for one error with another, and move them further."""
     return 1.5 * precision if precision >= 2.0**-3 else precision
+
+
+def add_low_rank(steps: Sequence[Operation], tensors: Tensors) -> tuple[Operation, ...]:
+    """The same steps with a low-rank update among them, where most of the matrices that changed differ by one.
+
+    It stands in the place of training on where it explains all the matrices that changed.
+    """
+    if tensors.rank is None:
+        return tuple(steps)
+    layers = sorted({found.role.layer for found in tensors.low_rank if found.role.layer >= 0})
+    ranks = sorted({found.rank for found in tensors.low_rank})
+    shown = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}, most often {tensors.rank}"
+    detail = f"{len(tensors.low_rank)} of {tensors.tested} matrices that changed, in {_layers(layers)}, differ by matrices of {shown}"
+    explained = len(tensors.low_rank) == tensors.tested
+    kept = [step for step in steps if not (explained and step.kind == "continued_training")]
+    return (*kept, Operation("low_rank_update", detail))
 
 
 def _without_indices(ffn: Sequence[Finding]) -> tuple[Operation, ...]:
