@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from homolog.cli import main
 from homolog.errors import UsageError
@@ -173,3 +175,28 @@ def test_the_verb_builds_parents_first_and_tells_what_it_made(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["zero", "copy"]
     assert sorted(path.name for path in out.iterdir()) == ["copy", "zero"]
+
+
+def test_text_threads_and_the_steps_between_states_are_those_that_were_asked_for(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(cache: Path, vocabulary: int) -> Corpus:
+        raise AssertionError("the lab's own text was opened")
+
+    monkeypatch.setattr(zoo, "load_corpus", refuse)
+    said: list[str] = []
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    plan = replace(PLAN, steps=10, keep=())
+    truth = make_model(
+        replace(BASE, train=plan),
+        out=tmp_path,
+        cache=tmp_path,
+        corpus=corpus,
+        save_every=4,
+        threads=2,
+        report=said.append,
+    )
+    assert truth["data"]["digest"] == corpus.digest(("en",), "a")
+    assert [text.split(",")[0] for text in said] == ["one: step 4 of 10", "one: step 8 of 10"]
+    assert threads == [2]

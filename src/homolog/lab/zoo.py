@@ -59,7 +59,7 @@ def make_model(
         facts.append({**step, "facts": outcome.facts or {}})
     frozen = _choose_frozen(recipe.train, weights, fresh)
     _check_context(recipe, shape)
-    corpus = _open_corpus(cache, shape.vocab)
+    corpus = corpus or _open_corpus(cache, shape.vocab)
     before = merge_adapters({n: w.copy() for n, w in weights.items()})
     work = cache / "runs" / name
     try:
@@ -71,6 +71,8 @@ def make_model(
             frozen=frozen,
             teacher=load_model(out / recipe.train.teacher) if recipe.train.teacher else None,
             work=work,
+            save_every=save_every,
+            threads=threads,
             progress=lambda step, loss: report(f"{name}: step {step} of {recipe.train.steps}, loss {loss:.3f}"),
         )
     except OSError as error:
