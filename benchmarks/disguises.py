@@ -1,10 +1,12 @@
-"""What compare says of every descendant in the zoo under every free disguise, and of an independent model in its place.
+"""What compare says of every model of the zoo under every free disguise, of one trained apart from the same start, and of a stranger.
 
 python benchmarks/disguises.py
 python benchmarks/disguises.py --models a-zh-1x q-upcycled --lines
 
-Every model is compared with the base that it goes back to (itself, if it is one) and with a base of another lineage. Bases of the GPT-2
-layout are left out, because the lab's operations are not defined for it. Lineages that no threshold was chosen on are counted apart.
+Every model is compared with the base that it goes back to (itself, if it is one), with the bases that share its first random numbers and
+nothing else, and with a base of another lineage. Steps that are not free for a family are left out for it: GPT-2's layout is not rotated,
+as its LayerNorms fix the mean over channels, nor split, nor its ups rescaled, as it has none; the sandwich norms of Pangu Ultra are not
+rotated; experts are permuted and not split. Lineages that no threshold was chosen on are counted apart.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from homolog.arena.recipes import Step, list_recipes
+from homolog.arena.recipes import Step
 from homolog.arena.zoo import Zoo, read_zoo
 from homolog.lab.operations import apply_operation
+from homolog.lab.registry import is_defined
 from homolog.lab.store import load_model, save_weights
 from homolog.pipeline import compare
 from homolog.sketch.vocabulary import read_vocabulary
@@ -53,10 +56,12 @@ class Line:
     a: str
     b: str
     disguise: str
-    kin: bool
+    kind: str
+    """Of one line, of one start, or strangers."""
     held_out: bool
     verdict: str
     tier: int | None
+    headline: float | None
     agreement: float | None
 
 
@@ -67,73 +72,100 @@ def the_zoo() -> Zoo:
 
 
 def recipe_of(name: str, disguise: str) -> list[Step]:
-    """The steps that hide the model ``name``; experts are permuted as well, and only dense FFNs are split."""
+    """The steps that hide the model ``name``, as far as they are free for its family; experts are permuted as well."""
     shape, _ = load_model(_ZOO / name)
-    steps = [step for step in DISGUISES[disguise] if not (shape.experts and step["kind"] == "split_units")]
-    if shape.experts and any(step["kind"] == "permute_units" for step in steps):
+    steps = list(DISGUISES[disguise])
+    if any(step["kind"] == "permute_units" for step in steps):
         steps.insert(0, {"kind": "permute_experts", **_SEED})
     if disguise.endswith("overwritten"):
         vocabulary = read_vocabulary(_ZOO / name)
         assert vocabulary is not None
         unused = sorted(vocabulary.ids[token] for token in vocabulary.untrained)
-        steps.append(list_recipes(shape, unused)["rows_overwritten"][0])
-    return steps
+        steps.append({"kind": "overwrite_rows", "rows": unused, **_SEED})
+    return [step for step in steps if is_defined(str(step["kind"]), shape.family)]
 
 
 def measure(task: tuple[str, str]) -> list[Line]:
-    """One model in one disguise, beside the base of its line and beside a stranger."""
+    """One model in one disguise, beside the base of its line, those of its start and a stranger."""
     name, disguise = task
     zoo = the_zoo()
     shape, weights = load_model(_ZOO / name)
-    for step in recipe_of(name, disguise):
+    steps = recipe_of(name, disguise)
+    if DISGUISES[disguise] and not steps:
+        return []
+    for step in steps:
         outcome = apply_operation(shape, weights, dict(step))
         shape, weights = outcome.shape, outcome.weights
     with TemporaryDirectory(prefix="homolog-disguise-") as made:
         folder = Path(made) / "model"
         save_weights(folder, shape, weights)
         shutil.copy(_ZOO / name / "tokenizer.json", folder)
-        return [compared(zoo, a, name, disguise, folder) for a in (zoo.records[name].root, stranger(zoo, name))]
+        others = (zoo.records[name].root, *same_start(zoo, name), stranger(zoo, name))
+        return [compared(zoo, a, name, disguise, folder) for a in others if steps or a != name]
 
 
 def compared(zoo: Zoo, a: str, name: str, disguise: str, folder: Path) -> Line:
     """``folder`` holds ``name`` in disguise."""
     found = compare(_ZOO / a, folder)
+    kin = bool(zoo.records[a].family & zoo.records[name].family)
     return Line(
         a,
         name,
         disguise,
-        bool(zoo.records[a].family & zoo.records[name].family),
+        "one line" if kin else "one start" if zoo.lineage(a) == zoo.lineage(name) else "strangers",
         any(zoo.is_held_out(zoo.lineage(model)) for model in (a, name)),
         found.verdict.verdict,
         found.verdict.tier,
+        found.verdict.log10_p,
         found.agreement.value,
     )
 
 
+def bases_of(zoo: Zoo) -> list[str]:
+    """Models that descend from no other."""
+    return [name for name, record in sorted(zoo.records.items()) if record.root == name]
+
+
+def same_start(zoo: Zoo, name: str) -> list[str]:
+    """Bases that began from the same random numbers as the base of ``name``, without it."""
+    return [base for base in bases_of(zoo) if zoo.lineage(base) == zoo.lineage(name) and base != zoo.records[name].root]
+
+
 def stranger(zoo: Zoo, name: str) -> str:
-    """A base of another lineage that is not of the GPT-2 layout: the next by name."""
-    bases = sorted({zoo.lineage(other) for other in usable(zoo)})
-    return bases[(bases.index(zoo.lineage(name)) + 1) % len(bases)]
+    """A base of another lineage: the next by name."""
+    lineages = sorted({zoo.lineage(base) for base in zoo.records})
+    return lineages[(lineages.index(zoo.lineage(name)) + 1) % len(lineages)]
 
 
-def usable(zoo: Zoo) -> list[str]:
-    """Models that the lab can disguise."""
-    return [name for name, record in sorted(zoo.records.items()) if record.truth["shape"]["family"] != "gpt2"]
+def show(line: Line) -> str:
+    """One comparison in one line."""
+    figures = "  ".join("–" if value is None else f"{value:.3f}" for value in (line.headline, line.agreement))
+    held_out = "held out" if line.held_out else ""
+    return f"{line.a:16} {line.b:18} {line.disguise:24} {line.kind:10} {held_out:9} {line.verdict:22} {line.tier}  {figures}"
 
 
 def summarise(lines: list[Line]) -> Iterator[str]:
     """A row of the table for each disguise and kind of pair."""
-    yield "| disguise | pairs | said | agreement of bodies |"
-    yield "|---|---|---|---|"
+    yield "| disguise | pairs | said | headline log₁₀ p | agreement of bodies |"
+    yield "|---|---|---|---|---|"
     cells: dict[tuple[str, str], list[Line]] = defaultdict(list)
     for line in lines:
-        cells[line.disguise, ("of one line" if line.kin else "strangers") + (", held out" * line.held_out)].append(line)
-    for (disguise, kind), found in cells.items():
+        kind = line.kind if line.kind == "strangers" else f"of {line.kind}"
+        cells[line.disguise, kind + ", held out" * line.held_out].append(line)
+    for (disguise, kind), found in sorted(
+        cells.items(), key=lambda cell: (cell[0][1], list(DISGUISES).index(cell[0][0]))
+    ):
         said = Counter(f"{line.verdict}{f' (tier {line.tier})' if line.tier else ''}" for line in found)
-        values = sorted(line.agreement for line in found if line.agreement is not None)
-        shown = f"{values[0]:.3f} … {values[-1]:.3f}" if values else "–"
         words = ", ".join(f"{count} {verdict}" for verdict, count in said.most_common())
-        yield f"| {disguise} | {len(found)} {kind} | {words} | {shown} |"
+        exact = [line.headline for line in found if line.tier == 1]
+        spreads = (spread(exact, 1), spread([line.agreement for line in found], 3))
+        yield f"| {disguise} | {len(found)} {kind} | {words} | {' | '.join(spreads)} |"
+
+
+def spread(values: list[float | None], digits: int) -> str:
+    """Smallest to largest."""
+    known = sorted(value for value in values if value is not None)
+    return f"{known[0]:.{digits}f} … {known[-1]:.{digits}f}" if known else "–"
 
 
 def main() -> None:
@@ -144,13 +176,14 @@ def main() -> None:
     parser.add_argument("--lines", action="store_true", help="one line a pair")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    tasks = list(product(options.models or usable(the_zoo()), options.disguises or DISGUISES))
+    tasks = list(product(options.models or sorted(the_zoo().records), options.disguises or DISGUISES))
     tasks.sort(key=lambda task: list(DISGUISES).index(task[1]))
+    lines = []
     with ProcessPoolExecutor(options.processes) as pool:
-        lines = [line for found in pool.map(measure, tasks) for line in found]
-    if options.lines:
-        for line in lines:
-            print(f"{line.a:8} {line.b:16} {line.disguise:24} {line.verdict:24} {line.tier} {line.agreement}")
+        for found in pool.map(measure, tasks):
+            lines += found
+            for line in found if options.lines else ():
+                print(show(line), flush=True)
     print("\n".join(summarise(lines)))
 
 

@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import ml_dtypes
 import numpy as np
@@ -95,7 +96,7 @@ def _stream(*words: object) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(zlib.crc32("/".join(map(str, words)).encode())))
 
 
-def _untrained(vocab: int) -> npt.NDArray[np.bool_]:
+def untrained_tokens(vocab: int) -> npt.NDArray[np.bool_]:
     """Tokens that occur in no text: bytes that UTF-8 cannot contain, and reserved tokens at the end."""
     never = np.zeros(vocab, dtype=bool)
     never[[3 + byte for byte in (0xC0, 0xC1, *range(0xF5, 0x100))]] = True
@@ -131,7 +132,7 @@ class Weights:
         scale = np.full(size[0], 0.02, dtype=np.float32)
         moved = np.full(size[0], self.drift, dtype=np.float32)
         if name.startswith(("model.embed_tokens", "lm_head")):
-            trained = ~_untrained(shape[0])[rows]
+            trained = ~untrained_tokens(shape[0])[rows]
             block[trained] += self._meaning(name, rows)[trained]
             rank = np.arange(rows.start, rows.stop, dtype=np.float32)
             scale[trained] *= 0.7 + 0.6 * np.log1p(rank[trained]) / np.log(shape[0])
@@ -198,7 +199,18 @@ def write_tokenizer(path: Path, vocab: int) -> None:
     path.write_text(json.dumps({"version": "1.0", "added_tokens": added, "model": model}), encoding="utf-8")
 
 
-def write_checkpoint(folder: Path, weights: Weights, shard_bytes: int) -> int:
+class Source(Protocol):
+    """Tensors of a llama, drawn or read."""
+
+    @property
+    def shape(self) -> Shape:
+        """Its sizes."""
+
+    def blocks(self, name: str, shape: tuple[int, ...]) -> Iterator[Array]:
+        """A tensor in blocks of whole rows."""
+
+
+def write_checkpoint(folder: Path, weights: Source, shard_bytes: int) -> int:
     """Write shards, index, config and tokenizer; returns the bytes of the tensors."""
     folder.mkdir(parents=True)
     shards: list[dict[str, tuple[int, ...]]] = [{}]

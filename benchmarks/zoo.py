@@ -3,8 +3,11 @@
 python benchmarks/zoo.py
 python benchmarks/zoo.py --pairs
 python benchmarks/zoo.py --bodies
+python benchmarks/zoo.py --every 5
 
-The last measures how far the bodies of every pair agree (Tier 2), whether or not a comparison would ask.
+``--bodies`` measures how far the bodies of every pair agree (Tier 2), whether or not a comparison would ask; ``--every`` takes only one in
+so many of the independent pairs, evenly through their list. Pairs with a model of a lineage that no threshold was chosen on are counted
+apart.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 
 from homolog.align.agreement import measure_agreement
 from homolog.align.body import Body, read_body
+from homolog.arena.zoo import Zoo, read_zoo
 from homolog.checkpoint.open import open_checkpoint
 from homolog.pipeline import compare
 from homolog.roles.resolve import resolve
@@ -49,14 +53,28 @@ def kind_of(a: str, b: str) -> str:
     return _KINDS[2] if first["start"] == second["start"] else _KINDS[3]
 
 
+@cache
+def the_zoo() -> Zoo:
+    """Read once a process."""
+    return read_zoo(_ZOO)
+
+
+def group_of(pair: tuple[str, str]) -> str:
+    """The kinship, and whether a threshold may have been chosen on the pair."""
+    zoo = the_zoo()
+    held_out = any(zoo.is_held_out(zoo.lineage(name)) for name in pair)
+    return kind_of(*pair) + ", held out" * held_out
+
+
 def measure(pair: tuple[str, str]) -> dict[str, Any]:
     """One comparison, reduced to the figures of the table."""
     comparison = compare(_ZOO / pair[0], _ZOO / pair[1])
     probes = {finding.probe: finding.log10_p for finding in comparison.findings}
     return {
         "pair": " ".join(pair),
-        "kind": kind_of(*pair),
+        "kind": group_of(pair),
         "verdict": comparison.verdict.verdict,
+        "tier": comparison.verdict.tier,
         "headline": comparison.verdict.log10_p,
         "rows": probes["ffn.rows"],
         "profiles": probes["ffn.profiles"],
@@ -75,7 +93,7 @@ def agree(pair: tuple[str, str]) -> dict[str, Any]:
     """How far two bodies agree; ``None`` where they cannot be compared."""
     found = measure_agreement(body_of(pair[0]), body_of(pair[1]))
     value = None if found.absent else found.body
-    return {"pair": " ".join(pair), "kind": kind_of(*pair), "agreement": value}
+    return {"pair": " ".join(pair), "kind": group_of(pair), "agreement": value}
 
 
 def spread(values: list[float | None]) -> str:
@@ -84,29 +102,46 @@ def spread(values: list[float | None]) -> str:
     return f"{known[0]:.2f} … {known[-1]:.2f}" if known else "–"
 
 
+def choose(every: int) -> list[tuple[str, str]]:
+    """All pairs, of the independent ones one in ``every``."""
+    pairs = list(combinations(sorted(the_zoo().records), 2))
+    independent = [pair for pair in pairs if kind_of(*pair) == _KINDS[3]]
+    left_out = set(independent) - set(independent[::every])
+    return [pair for pair in pairs if pair not in left_out]
+
+
+def show(result: dict[str, Any]) -> str:
+    """One pair in one line."""
+    return "  ".join(f"{value:.2f}" if isinstance(value, float) else str(value) for value in result.values())
+
+
 def main() -> None:
     """Compare all pairs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", action="store_true", help="one line a pair")
     parser.add_argument("--bodies", action="store_true", help="measure how far bodies agree, and nothing else")
+    parser.add_argument("--every", type=int, default=1, help="of the independent pairs, one in so many")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    names = sorted(path.parent.name for path in _ZOO.glob("*/truth.json"))
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(agree if options.bodies else measure, combinations(names, 2)))
-    for kind in _KINDS:
+    results = []
+    with ProcessPoolExecutor(options.processes) as pool:
+        for result in pool.map(agree if options.bodies else measure, choose(options.every)):
+            results.append(result)
+            if options.pairs:
+                print(show(result), flush=True)
+    for kind in (kind + apart for kind in _KINDS for apart in ("", ", held out")):
         of_kind = [result for result in results if result["kind"] == kind]
         if not of_kind:
             continue
-        verdicts = Counter(result["verdict"] for result in of_kind if "verdict" in result)
+        verdicts = Counter(
+            f"{result['verdict']} (tier {result['tier']})" if result["tier"] == 2 else result["verdict"]
+            for result in of_kind
+            if "verdict" in result
+        )
         said = "".join(f", {count} {verdict}" for verdict, count in verdicts.most_common())
         print(f"{kind}: {len(of_kind)} pairs{said}")
-        for key in [key for key in of_kind[0] if key not in ("pair", "kind", "verdict")]:
+        for key in [key for key in of_kind[0] if key not in ("pair", "kind", "verdict", "tier")]:
             print(f"    {key:10}{spread([result[key] for result in of_kind])}")
-        for result in of_kind if options.pairs else ():
-            print(
-                "    "
-                + "  ".join(f"{value:.2f}" if isinstance(value, float) else str(value) for value in result.values())
-            )
 
 
 if __name__ == "__main__":

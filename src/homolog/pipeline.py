@@ -346,7 +346,7 @@ def _examine_pair(
         )
 
     aligned, untrained = in_frames(NOT_ALIGNED)
-    mapped = next((result for result in (rows, aligned, profiles) if result.blocks is not None), rows)
+    mapped = _choose_map(rows, aligned, profiles)
     layers = mapped.layers(pair)
     tests = (
         rows.finding,
@@ -379,6 +379,18 @@ def _examine_pair(
         return conclude((tests[0], aligned.finding, *tests[2:-1], untrained))
 
     return replace(conclude(tests), again=again)
+
+
+def _choose_map(rows: FfnResult, aligned: FfnResult, profiles: FfnResult) -> FfnResult:
+    """The map of layers by the frame in which the indices of FFN rows agree, or else in which rows are more alike.
+
+    Where a stream was turned, the frame of the files tells nothing.
+    """
+    mapped = [result for result in (rows, aligned) if result.blocks is not None]
+    agreeing = next((result for result in mapped if _evidence((result.finding,)).agrees()), None)
+    if agreeing is not None:
+        return agreeing
+    return max(mapped, key=FfnResult.likeness, default=profiles if profiles.blocks is not None else rows)
 
 
 def _layers_for_channels(pair: Pair, profiles: FfnResult) -> Mapping[int, int]:

@@ -15,7 +15,7 @@ from homolog.probes.bounds import (
     log10_longest_increasing,
 )
 from homolog.probes.finding import Finding, GroupResult
-from homolog.probes.initialisation import DESCENT, Initialisation
+from homolog.probes.initialisation import TABLES, Initialisation
 
 __all__ = ["RELATED", "Evidence", "RuledOut", "Verdict", "decide"]
 
@@ -227,7 +227,7 @@ def _agreeing(evidence: Evidence, headline: float) -> Verdict:
         reason = f"indices agree ({seen}), but shared training cannot be told from shared random numbers. {initialisation.text}"
         return _inconclusive(evidence, reason)
     if initialisation.verdict == "initialisation_only":
-        if not evidence.agrees(_BODY) and initialisation.evidence.get("token_cosine", 0.0) >= DESCENT:
+        if not evidence.agrees(_BODY) and initialisation.evidence.get("token_cosine", 0.0) >= TABLES:
             sentence = (
                 f"The weights support common descent of the token embeddings, and of nothing else: {seen}, and the rows of trained "
                 "tokens point the same way, while no layer of B is recognised in A."

@@ -116,6 +116,45 @@ def test_one_start_in_disguise_is_no_descent(disguised: Make, recipe: str) -> No
     assert found.initialisation.evidence["aligned_agreement"] < 0.05
 
 
+@pytest.fixture(scope="module")
+def reordered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A model with its units, heads and residual channels in another order, all gains kept, and its values mixed."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("made") / name
+        shape, weights = load_model(ZOO / name)
+        for kind in ("permute_units", "permute_heads", "mix_values", "permute_residual"):
+            outcome = apply_operation(shape, weights, {"kind": kind, "seed": 1})
+            shape, weights = outcome.shape, outcome.weights
+        save_weights(folder, shape, weights)
+        shutil.copy(ZOO / name / "tokenizer.json", folder)
+        return folder
+
+    return make
+
+
+def test_gains_are_compared_over_the_layers_that_bodies_show(reordered: Callable[[str], Path]) -> None:
+    """Grown in depth and reordered: rows in the frame of the files pair the wrong layers, whose gains have nothing in common."""
+    copy = reordered("d-grown")
+    found, apart = compare(ZOO / "d", copy), compare(ZOO / "d-order2", copy)
+    assert found.verdict.verdict == "related"
+    assert found.initialisation.evidence["gain_correlation"] > 0.7  # two of its seven layers are new; 0.45 over the wrong ones
+    assert apart.verdict.verdict == "shared_initialisation"
+    assert not compare(ZOO / "c", copy).verdict.found
+
+
+@pytest.mark.parametrize(("a", "b"), [("g-order2", "g-solar"), ("q-order2", "q-zh-1x")])
+def test_likeness_of_tables_is_no_descent_where_a_start_was_shared(a: str, b: str, tmp_path: Path) -> None:
+    """Units and heads in another order, channels in place: the tables agree, and no layer does."""
+    shape, weights = load_model(ZOO / b)
+    for kind in ("permute_units", "permute_heads", "mix_values"):
+        weights = apply_operation(shape, weights, {"kind": kind, "seed": 1}).weights
+    save_weights(tmp_path / "made", shape, weights)
+    shutil.copy(ZOO / b / "tokenizer.json", tmp_path / "made")
+    assert compare(ZOO / a, tmp_path / "made").verdict.verdict == "shared_initialisation"
+    assert compare(ZOO / b, tmp_path / "made").verdict.verdict == "related"
+
+
 def test_units_settle_what_gains_leave_open() -> None:
     copy, twin = (compare(ZOO / "a", ZOO / name) for name in ("a-zh-3x", "a-other-rate"))
     assert (copy.verdict.verdict, twin.verdict.verdict) == ("related", "shared_initialisation")

@@ -89,6 +89,13 @@ def test_embeddings_alone_are_named_as_such() -> None:
     assert "token embeddings, and of nothing else" in verdict.sentence
 
 
+def test_embeddings_of_one_start_that_learned_the_same_are_not_borrowed() -> None:
+    """Token rows of runs from one start reach a cosine of 0.77 by doing the same job, and their units may have been permuted."""
+    alike = replace(APART, evidence={"gain_correlation": 0.36, "token_cosine": 0.77})
+    pair = evidence(finding("ffn.rows", 1), finding("channels.columns", 256), initialisation=alike)
+    assert decide(pair).verdict == "shared_initialisation"
+
+
 def test_clearing_needs_an_ffn() -> None:
     assert decide(evidence(finding("channels.columns", 1))).verdict == "inconclusive"
 

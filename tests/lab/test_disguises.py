@@ -12,6 +12,7 @@ from tests.naive.decoder_forward import naive_logits
 from homolog.errors import UsageError
 from homolog.lab import disguises, quantise, widening
 from homolog.lab.operations import OPERATIONS, apply_operation
+from homolog.lab.registry import is_defined
 from homolog.lab.shape import Shape, Weights, initialise, list_tensors
 
 LLAMA = Shape(vocab=40, width=24, layers=2, ffn=20, heads=6, kv_heads=2)
@@ -20,6 +21,8 @@ MOE = replace(LLAMA, family="qwen2_moe", experts=4, ffn=12, shared_ffn=16)
 QWEN3 = replace(LLAMA, family="qwen3")
 GROUPED = replace(LLAMA, family="pangu_pro_moe", experts=4, ffn=12, shared_ffn=16, groups=2)
 SANDWICH = replace(LLAMA, family="pangu")
+GPT2 = replace(LLAMA, family="gpt2", kv_heads=6)
+SHAPES = (LLAMA, QWEN, QWEN3, SANDWICH, MOE, GROUPED, GPT2)
 IDS = [7, 3, 30, 3, 11, 25]
 UNUSED = [0, 1, 39]
 
@@ -43,13 +46,10 @@ NOT_FOR = {
     *(("permute_experts", family) for family in DENSE),
     *(("split_units", family) for family in ("qwen2_moe", "pangu_pro_moe")),
     ("rotate_residual", "pangu"),
+    *((kind, "gpt2") for kind in ("permute_experts", "split_units", "flip_signs", "fold_norms", "rotate_residual")),
+    ("pad_residual", "gpt2"),
 }
-CASES = [
-    (shape, kind)
-    for shape in (LLAMA, QWEN, QWEN3, SANDWICH, MOE, GROUPED)
-    for kind in STEPS
-    if (kind, shape.family) not in NOT_FOR
-]
+CASES = [(shape, kind) for shape in SHAPES for kind in STEPS if (kind, shape.family) not in NOT_FOR]
 
 
 def make(shape: Shape) -> Weights:
@@ -152,6 +152,9 @@ def test_what_cannot_be_done_is_said(step: dict[str, Any]) -> None:
 
 
 def test_every_disguise_is_registered_and_tested() -> None:
+    assert {(kind, shape.family) for shape, kind in CASES} == {
+        (kind, shape.family) for shape in SHAPES for kind in STEPS if is_defined(kind, shape.family)
+    }
     keeping = {*disguises.DISGUISES, *widening.__all__}
     assert keeping | {quantise.quantise.__name__} <= OPERATIONS.keys()
     assert keeping == {*STEPS, "rename"}

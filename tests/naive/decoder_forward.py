@@ -1,4 +1,4 @@
-"""The forward pass of a decoder with the names of llama, one token and one head at a time, as its papers write it."""
+"""The forward pass of a decoder with the names of llama or of GPT-2, one token and one head at a time, as its papers write it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ Array = npt.NDArray[np.float64]
 def naive_logits(shape: Shape, weights: Mapping[str, npt.NDArray[np.float32]], ids: list[int]) -> Array:
     """Logits of every position, shape ``(len(ids), vocab)``."""
     w = {name: tensor.astype(np.float64) for name, tensor in weights.items()}
+    if shape.family == "gpt2":
+        return _gpt2_logits(shape, w, ids)
     stream = [w["model.embed_tokens.weight"][token] for token in ids]
     for layer in range(shape.layers):
         here = f"model.layers.{layer}"
@@ -93,3 +95,37 @@ def _feed(shape: Shape, w: Mapping[str, Array], place: str, x: Array) -> Array:
         weights = {e: scores[e] / scores[chosen].sum() for e in chosen}
         shared = shared / (1 + np.exp(-w[f"{place}.shared_expert_gate.weight"] @ x))
     return np.asarray(shared + sum(share * unit(f"{place}.experts.{e}") for e, share in weights.items()))
+
+
+def _gpt2_logits(shape: Shape, w: Mapping[str, Array], ids: list[int]) -> Array:
+    """Matrices stand as (input, output); the unembedding is the embedding."""
+    stream = [w["transformer.wte.weight"][token] + w["transformer.wpe.weight"][at] for at, token in enumerate(ids)]
+
+    def norm(place: str, x: Array) -> Array:
+        centred = x - x.mean()
+        return np.asarray(centred / np.sqrt((centred**2).mean() + 1e-5) * w[f"{place}.weight"] + w[f"{place}.bias"])
+
+    def linear(place: str, x: Array) -> Array:
+        return np.asarray(x @ w[f"{place}.weight"] + w[f"{place}.bias"])
+
+    for layer in range(shape.layers):
+        here, size = f"transformer.h.{layer}", shape.head_dim
+        fused = [linear(f"{here}.attn.c_attn", norm(f"{here}.ln_1", x)) for x in stream]
+        updates = []
+        for position in range(len(ids)):
+            heads = []
+            for head in range(shape.heads):
+                own = slice(head * size, (head + 1) * size)
+                queries, keys, values = (
+                    [part[kind * shape.width : (kind + 1) * shape.width][own] for part in fused[: position + 1]]
+                    for kind in range(3)
+                )
+                scores = np.array([queries[-1] @ key for key in keys])
+                scores = np.exp((scores - scores.max()) / np.sqrt(size))
+                heads.append(sum(s * v for s, v in zip(scores / scores.sum(), values, strict=True)))
+            updates.append(linear(f"{here}.attn.c_proj", np.concatenate(heads)))
+        stream = [x + update for x, update in zip(stream, updates, strict=True)]
+        opened = [linear(f"{here}.mlp.c_fc", norm(f"{here}.ln_2", x)) for x in stream]
+        active = [y / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3))) for y in opened]
+        stream = [x + linear(f"{here}.mlp.c_proj", y) for x, y in zip(stream, active, strict=True)]
+    return np.stack([w["transformer.wte.weight"] @ norm("transformer.ln_f", x) for x in stream])

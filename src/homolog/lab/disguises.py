@@ -18,10 +18,10 @@ from homolog.lab.parts import (
     change_values,
     dimensions_of,
     fold_gains,
-    gain_names,
     layer_place,
     list_blocks,
     list_ffns,
+    residual_axes,
     table_names,
     turn_residual,
 )
@@ -84,12 +84,14 @@ def permute_experts(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     return Outcome(shape, changed)
 
 
-@register()
+@register(EVERY)
 def permute_residual(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     """The channels of the residual stream in a new order. Keeps the function."""
     order = np.random.default_rng(seed).permutation(shape.width)
-    changed = turn_residual(weights, lambda rows: rows[:, order])
-    return Outcome(shape, changed | {name: weights[name][order] for name in gain_names(weights)})
+    changed = dict(weights)
+    for name, axis in residual_axes(weights).items():
+        changed[name] = np.ascontiguousarray(np.take(weights[name], order, axis=axis))
+    return Outcome(shape, changed)
 
 
 @register()
@@ -113,11 +115,11 @@ def rotate_residual(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     return Outcome(replace(shape, tied=False), turned)
 
 
-@register()
+@register(EVERY)
 def rescale(shape: Shape, weights: Weights, *, seed: int, spread: float = 0.5) -> Outcome:
     """Up rows and value rows times random factors, down and output columns divided by them. Keeps the function.
 
-    ``spread`` is the deviation of the factors' logarithm.
+    Plain FFNs, which have no up rows, stay as they are. ``spread`` is the deviation of the factors' logarithm.
     """
     rng, changed = np.random.default_rng(seed), dict(weights)
     for place in list_blocks(weights):
@@ -128,7 +130,7 @@ def rescale(shape: Shape, weights: Weights, *, seed: int, spread: float = 0.5) -
     return Outcome(shape, values)
 
 
-@register()
+@register(EVERY)
 def mix_values(shape: Shape, weights: Weights, *, seed: int, spread: float = 0.3) -> Outcome:
     """The value dimensions of every key-value head mixed by an invertible matrix, undone in the output matrix. Keeps the function."""
     rng = np.random.default_rng(seed)

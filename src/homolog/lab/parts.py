@@ -37,6 +37,9 @@ _GAIN = re.compile(r".*(input_layernorm|post_attention_layernorm|(pre|post)_mlp_
 _READ_BY_ATTENTION = re.compile(r"self_attn\.[qkv]_proj\.weight")
 _READ_BY_FFN = re.compile(r"mlp\.(.*\.)?(gate_proj|up_proj|gate|shared_expert_gate)\.weight")
 _GPT2_FFN = re.compile(r"(transformer\.h\.\d+\.mlp)\.c_fc\.weight")
+_GPT2_LAST = re.compile(r"transformer\.(wte|wpe)\.weight|transformer\..*c_proj\.weight")
+"""GPT-2 stores matrices as (input, output), so what writes to the stream has its channels last."""
+_GPT2_FIRST = re.compile(r"transformer\..*(ln_\w+\.(weight|bias)|c_attn\.weight|c_fc\.weight|c_proj\.bias)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,10 @@ def table_names(weights: Weights) -> list[str]:
 
 
 def residual_axes(weights: Weights) -> dict[str, int]:
-    """The axis of every tensor that counts residual channels, for the families with the names of llama."""
-    axes = {name: 1 for name in weights if _READS.fullmatch(name)}
+    """The axis of every tensor that counts residual channels."""
+    axes = {name: 1 for name in weights if _READS.fullmatch(name) or _GPT2_LAST.fullmatch(name)}
     axes |= {
-        name: 0 for name in weights if _WRITES.fullmatch(name) or _OFFSETS.fullmatch(name) or _GAIN.fullmatch(name)
+        name: 0 for name in weights if any(kind.fullmatch(name) for kind in (_WRITES, _OFFSETS, _GAIN, _GPT2_FIRST))
     }
     return axes
 
@@ -160,6 +163,8 @@ def fold_gains(shape: Shape, weights: Weights) -> Weights:
 
 def change_values(shape: Shape, weights: Weights, draw: Callable[[int], npt.NDArray[np.float64]]) -> Weights:
     """The values of every key-value head multiplied by a matrix that ``draw(head_dim)`` gives, and the output matrix by its inverse."""
+    if shape.family == "gpt2":
+        return _change_gpt2_values(shape, weights, draw)
     size, per_group, changed = shape.head_dim, shape.heads // shape.kv_heads, dict(weights)
     for place in attention_places(shape):
         output = weights[f"{place}.o_proj.weight"].astype(np.float64)
@@ -179,4 +184,22 @@ def change_values(shape: Shape, weights: Weights, draw: Callable[[int], npt.NDAr
         changed[f"{place}.o_proj.weight"] = output.astype(np.float32)
         for part, value in values.items():
             changed[f"{place}.v_proj.{part}"] = value.astype(np.float32)
+    return changed
+
+
+def _change_gpt2_values(shape: Shape, weights: Weights, draw: Callable[[int], npt.NDArray[np.float64]]) -> Weights:
+    """Queries, keys and values are the three parts of one matrix, (input, output)."""
+    size, changed = shape.head_dim, dict(weights)
+    for layer in range(shape.layers):
+        place = f"{layer_place(shape, layer)}.attn"
+        fused, offset = (weights[f"{place}.c_attn.{part}"].astype(np.float64) for part in ("weight", "bias"))
+        output = weights[f"{place}.c_proj.weight"].astype(np.float64)
+        for head in range(shape.heads):
+            mixing = draw(size)
+            here = slice(2 * shape.width + head * size, 2 * shape.width + (head + 1) * size)
+            fused[:, here], offset[here] = fused[:, here] @ mixing.T, mixing @ offset[here]
+            there = slice(head * size, (head + 1) * size)
+            output[there] = np.linalg.inv(mixing).T @ output[there]
+        for name, tensor in (("c_attn.weight", fused), ("c_attn.bias", offset), ("c_proj.weight", output)):
+            changed[f"{place}.{name}"] = tensor.astype(np.float32)
     return changed

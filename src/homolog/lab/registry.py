@@ -11,7 +11,18 @@ from typing import Any
 from homolog.errors import UsageError
 from homolog.lab.shape import FAMILIES, Shape, Weights
 
-__all__ = ["DECODERS", "DENSE", "EVERY", "OPERATIONS", "Find", "Operation", "Outcome", "apply_operation", "register"]
+__all__ = [
+    "DECODERS",
+    "DENSE",
+    "EVERY",
+    "OPERATIONS",
+    "Find",
+    "Operation",
+    "Outcome",
+    "apply_operation",
+    "is_defined",
+    "register",
+]
 
 EVERY = frozenset(FAMILIES)
 DECODERS = EVERY - {"gpt2"}
@@ -47,6 +58,11 @@ def register(families: frozenset[str] = DECODERS) -> Callable[[Operation], Opera
         return function
 
     return named
+
+
+def is_defined(kind: str, family: str) -> bool:
+    """Whether there is an operation ``kind`` for models of this family."""
+    return family in _FAMILIES.get(kind, frozenset())
 
 
 def apply_operation(shape: Shape, weights: Weights, step: dict[str, Any], *, find: Find | None = None) -> Outcome:

@@ -98,9 +98,14 @@ class BodyFinding:
     def settle(self, initialisation: Initialisation) -> Initialisation:
         """Where what training writes into gains and biases is silent or undecided, whether units agree in all their vectors decides.
 
-        Runs from one start whose later training differs keep directions that no longer go together in one unit.
+        Runs from one start whose later training differs keep directions that no longer go together in one unit. Bodies that agree as
+        Tier 2 asks were trained together whatever their gains say, which may have been compared over the wrong layers or channels.
         """
-        if initialisation.verdict != "undecided" or self.value is None:
+        if initialisation.verdict == "not_asked" or self.value is None:
+            return initialisation
+        if initialisation.verdict != "undecided" and not (
+            initialisation.verdict == "initialisation_only" and self.related
+        ):
             return initialisation
         share = max(self.value, self.agreement.given.median)
         evidence = {**initialisation.evidence, "body_agreement": self.value, "aligned_agreement": share}

@@ -59,6 +59,12 @@ class FfnResult:
         usable_a, usable_b = (usable_blocks(sketch) for sketch in (pair.a, pair.b))
         return {block.layer: usable_a[self.blocks.best(row)].layer for row, block in reversed([*enumerate(usable_b)])}
 
+    def likeness(self) -> float:
+        """How alike each block of B is to the block of A that it resembles most, on average; 0 without a map."""
+        return (
+            0.0 if self.blocks is None or not self.blocks.scores.size else float(self.blocks.scores.max(axis=1).mean())
+        )
+
 
 def usable_blocks(sketch: Sketch) -> list[UnitBlock]:
     """FFN blocks that can be compared, in reading order."""
