@@ -222,3 +222,27 @@ def comparison(a: Json, b: Json, **parts: Any) -> Json:
         "run": {"seconds": 0.7, "peak_bytes": 91_000_000},
     }
     return base | parts
+
+
+def agreement(layers: int, value: float, seed: int) -> Json:
+    """Tier 2 of two models of equal depth: every layer's share near ``value``, and heat that alignment brings out."""
+    draw = random.Random(seed)
+    shares = [min(1.0, max(0.0, value - draw.uniform(0, 0.04))) for _ in range(layers)]
+    cold = [[round(draw.choice((0, 0, 0, 0.01)), 4) for _ in range(layers)] for _ in range(layers)]
+    warm = [[round(shares[b], 4) if a == b else cold[a][b] for a in range(layers)] for b in range(layers)]
+    rows = [{"layer": i, "source": i, "share": round(share, 6)} for i, share in enumerate(shares)]
+    return {
+        "statistic": "body_agreement",
+        "tier": 2,
+        "null": {"id": "independent-models-of-the-bank", "text": "Trained independently, as the models of the bank."},
+        "value": value,
+        "log10_p": -2.326 if value > 0.05 else 0.0,
+        "thresholds": {"share": 0.5, "times_the_bank": 3.0},
+        "b_in_a": rows,
+        "a_in_b": rows,
+        "given_frame": [],
+        "fit": 0.97,
+        "bank": {"most": 0.046875, "models": 211, "pairs": 1388, "histogram": [1340, 48] + [0] * 38, "outside": []},
+        "heat": {"a": list(range(layers)), "b": list(range(layers)), "units": 128, "stored": cold, "fitted": warm},
+        "absent": None,
+    }

@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from homolog.report.bodies import arrange_bodies
 from homolog.report.charts.matrix import HEAT_STEPS, draw_layer_matrix, matrix_width
+from homolog.report.columns import arrange_columns
+from homolog.report.done import list_operations
 from homolog.report.evidence import arrange_finding
 from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
 from homolog.report.exhibits import arrange_exhibits
 from homolog.report.format import CAP, clean, count, log10, number, percent, power_html, raise_powers, size
 from homolog.report.language import t
-from homolog.report.layers import read_layers, read_ribbons
 from homolog.report.words import (
     ASSUMPTIONS,
     EVIDENCE,
@@ -33,8 +35,8 @@ __all__ = ["arrange"]
 
 Json = Mapping[str, Any]
 
-_LOCAL = re.compile(r"[/.~\\]|[A-Za-z]:[/\\]")
-"""How a local path begins; a hub's ``org/name`` is shown whole."""
+_LOCAL = re.compile(r"[/.~\\]|[A-Za-z]:[/\\]|[^/@:]+/[^/@:]+/")
+"""How a local path begins, or that it goes deeper than a hub's ``org/name``, which is shown whole."""
 
 MOST_FILES = 40
 """Files listed by name; a sharded model may have hundreds."""
@@ -52,11 +54,13 @@ def arrange(comparison: Json) -> dict[str, Any]:
         "relation": say(RELATIONS, comparison["relation"]) if found and comparison.get("relation") else None,
         "kind": comparison["verdict"],
         "sentence": tell(comparison["sentence"], 2000),
+        "done": list_operations(comparison),
         "reason": tell(comparison["reason"], 2000) if comparison.get("reason") else None,
         "headline": _headline(comparison),
         "inherited": _inherited(comparison.get("inherited")),
         "warnings": [tell(text) for text in comparison.get("warnings") or ()],
-        "layers": _layers(comparison),
+        "layers": arrange_columns(comparison),
+        "bodies": arrange_bodies(comparison.get("agreement"), drawn),
         "matrix": _matrix(comparison.get("layer_matrix"), drawn),
         "operations": [
             {"name": say(OPERATIONS, operation["kind"]), "detail": tell(operation.get("detail"))}
@@ -85,13 +89,14 @@ def arrange(comparison: Json) -> dict[str, Any]:
 
 def _headline(comparison: Json) -> dict[str, Any]:
     said = comparison.get("strength") or ""
+    strength = t("what chance alone does") if said == "none" else tell(said, 400)
     log10_p, threshold = comparison.get("log10_p"), comparison.get("threshold_log10_p")
     return {
         "p": None if log10_p is None else power_html(max(CAP, log10_p)),
         "bound": log10_p is not None and log10_p <= -2,
         "capped": log10_p is not None and log10_p < CAP,
         "full": None if log10_p is None else power_html(log10_p),
-        "strength": raise_powers(_sentence_case(tell(said, 400))),
+        "strength": raise_powers(_sentence_case(strength)),
         "explain_cap": log10_p is not None and log10_p < CAP and "weaker link" not in said,
         "cap": power_html(CAP),
         "threshold": None if threshold is None else power_html(threshold),
@@ -118,17 +123,6 @@ def _inherited(inherited: Json | None) -> dict[str, Any] | None:
         "n": count(inherited.get("inherited")),
         "units": count(units) if units else "",
     }
-
-
-def _layers(comparison: Json) -> dict[str, Any] | None:
-    rows = read_layers(comparison)
-    if not rows:
-        return None
-    dims = comparison["a"].get("dims") or {}
-    ribbons = read_ribbons(comparison)
-    above = max([int(dims.get("layers") or 0), *(ribbon.a + 1 for ribbon in ribbons)])
-    return {"rows": rows, "ribbons": ribbons, "a": max(1, above), "b": len(rows), "traced": sum(bool(row.source) for row in rows),
-            "frozen": sum(row.frozen for row in rows)}  # fmt: skip
 
 
 def _matrix(matrix: Json | None, drawn: dict[str, Any]) -> dict[str, Any] | None:
@@ -171,6 +165,7 @@ def _names(comparison: Json) -> tuple[str, str]:
 def _model(model: Json, name: str) -> dict[str, Any]:
     read, files = model.get("read") or {}, model.get("files") or ()
     whole = read.get("of") or 0
+    held = read.get("distinct", read.get("bytes", 0))
     return {
         "id": clean(model["id"], 200),
         "name": name,
@@ -184,10 +179,18 @@ def _model(model: Json, name: str) -> dict[str, Any]:
         ),
         "dtypes": ", ".join(f"{clean(kind)} {count(held)}" for kind, held in (model.get("dtypes") or {}).items()),
         "digest": clean(model.get("digest") or "–"),
-        "read": t("{part} of {whole}", part=size(read.get("bytes", 0)), whole=size(whole)),
-        "share": percent(read.get("bytes", 0) / whole) if whole else "–",
+        "read": _say_read(held, read.get("bytes", 0), whole),
+        "share": percent(held / whole) if whole else "–",
         "requests": count(read.get("requests")),
         "files": [(clean(file["name"]), size(file["bytes"])) for file in files[:MOST_FILES]],
         "more_files": max(0, len(files) - MOST_FILES),
         "notes": [tell(note) for note in model.get("notes") or ()],
     }
+
+
+def _say_read(distinct: int, everything: int, whole: int) -> str:
+    """Bytes read at least once, and where that is no longer the same, with what was read again."""
+    part, of = size(distinct), size(whole)
+    if everything <= 1.02 * distinct:
+        return t("{part} of {whole}", part=part, whole=of)
+    return t("{part} of {whole}; {all} with what was read again", part=part, whole=of, all=size(everything))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from homolog.report.absence import shorten_reason
 from homolog.report.charts.null import draw_null
 from homolog.report.format import clean, count, log10, number, power_html
 from homolog.report.language import t
@@ -32,12 +33,14 @@ def arrange_finding(index: int, finding: Json, drawn: dict[str, Any]) -> dict[st
         "null": tell(finding["null"]["text"], 2000),
         "null_id": clean(finding["null"]["id"]),
         "absent": tell(finding["absent"]) if finding.get("absent") else None,
+        "absent_shortly": shorten_reason(finding.get("absent") or ""),
         "absent_groups": _absent_groups(finding.get("absent_groups") or {}),
         "tests": finding.get("tests") or 0,
     }
     best = best_group(finding)
     if shown["absent"] or best is None:
         shown["absent"] = shown["absent"] or t("no group could be tested")
+        shown["absent_shortly"] = shown["absent_shortly"] or shown["absent"]
         return shown
     groups = finding["groups"]
     kind = best["kind"]

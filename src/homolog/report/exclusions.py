@@ -9,7 +9,7 @@ from typing import Any
 from homolog.report.language import t
 from homolog.report.words import OPERATIONS, say, tell
 
-__all__ = ["Exclusion", "list_not_ruled_out", "list_ruled_out"]
+__all__ = ["Exclusion", "list_not_ruled_out", "list_ruled_out", "within_sentence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ def _gather(entries: Iterable[tuple[str, str | None]]) -> list[Exclusion]:
     for operation, text in entries:
         names.setdefault(tell(text), []).append(say(OPERATIONS, operation))
     return [
-        Exclusion(t(", ").join([first, *(_lower(name) for name in rest)]), text)
+        Exclusion(t(", ").join([first, *(within_sentence(name) for name in rest)]), text)
         for text, (first, *rest) in names.items()
     ]
 
 
-def _lower(name: str) -> str:
+def within_sentence(name: str) -> str:
     """A name within a sentence; FFN stays as it is."""
     return name if name[1:2].isupper() else name[:1].lower() + name[1:]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from homolog.report.charts.exhibits import draw_curves, draw_spread
-from homolog.report.format import number
+from homolog.report.format import number, percent
 from homolog.report.language import t
 from homolog.report.words import EXHIBITS, say, tell
 
@@ -28,6 +28,7 @@ def arrange_exhibits(exhibits: Json, drawn: dict[str, Any]) -> dict[str, Any] | 
 def _curves(curves: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
     panels = []
     correlation = curves.get("correlation") or {}
+    others = _values(curves.get("background"))
     for kind in _KINDS:
         a, b = (_finite((curves.get(side) or {}).get(kind) or ()) for side in ("a", "b"))
         if any(value is not None for value in a + b):
@@ -37,6 +38,7 @@ def _curves(curves: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
                     "chart": f"curve-{kind}",
                     "name": say(EXHIBITS, kind),
                     "correlation": number(correlation.get(kind)),
+                    "reached": _share_reaching(others, correlation.get(kind)),
                     "rows": _rows(a, b),
                 }
             )
@@ -55,6 +57,7 @@ def _gains(gains: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
         "rows": [(name, f"{value:.4f}") for name, value in pair],
         "low": f"{min(value for _, value in pair):.4f}",
         "high": f"{max(value for _, value in pair):.4f}",
+        "reached": _share_reaching(_values(gains.get("background")), min(value for _, value in pair)),
         "spread": _spread("spread-gains", gains.get("background"), pair, drawn),
     }
 
@@ -62,7 +65,7 @@ def _gains(gains: Json, drawn: dict[str, Any]) -> dict[str, Any] | None:
 def _spread(
     place: str, background: Json | None, pair: list[tuple[str, float]], drawn: dict[str, Any]
 ) -> dict[str, Any] | None:
-    values = [value for value in _finite((background or {}).get("values") or ()) if value is not None]
+    values = _values(background)
     if not pair:
         return None
     drawn[place] = draw_spread(values, pair)
@@ -71,6 +74,17 @@ def _spread(
         "text": tell((background or {}).get("text")),
         "values": [number(v) for v in sorted(values)],
     }
+
+
+def _values(background: Json | None) -> list[float]:
+    return [value for value in _finite((background or {}).get("values") or ()) if value is not None]
+
+
+def _share_reaching(others: list[float], value: float | None) -> str | None:
+    """How many of the values of independent pairs are at least ``value``; ``None`` if there are none to compare with."""
+    if not others or value is None:
+        return None
+    return percent(sum(other >= value for other in others) / len(others))
 
 
 def _rows(a: list[float | None], b: list[float | None]) -> list[tuple[int, str, str]]:

@@ -10,7 +10,19 @@ from markupsafe import Markup, escape
 
 from homolog.report.language import t
 
-__all__ = ["CAP", "clean", "count", "log10", "number", "percent", "power", "power_html", "raise_powers", "size"]
+__all__ = [
+    "CAP",
+    "clean",
+    "count",
+    "fine_percent",
+    "log10",
+    "number",
+    "percent",
+    "power",
+    "power_html",
+    "raise_powers",
+    "size",
+]
 
 CAP = -30.0
 """log10 p below which words stop growing: there the assumptions are the weaker link."""
@@ -74,6 +86,13 @@ def percent(share: float | None) -> str:
     if 0 < value < 1 or 99 < value < 100:
         return t("{value} %", value=f"{min(99.9, max(0.1, value)):.1f}")
     return t("{value} %", value=f"{value:.0f}")
+
+
+def fine_percent(share: float | None) -> str:
+    """The same with a decimal where the share is small: ``4.7 %``."""
+    if share is None or not 0 < share < 0.1:
+        return percent(share)
+    return t("{value} %", value=f"{100 * share:.1f}")
 
 
 def size(nbytes: float) -> str:

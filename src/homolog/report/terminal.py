@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from homolog.report.absence import shorten_reason
+from homolog.report.done import list_operations
 from homolog.report.evidence import best_group
 from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
-from homolog.report.format import CAP, clean, count, log10, number, percent, power, size
+from homolog.report.format import CAP, clean, count, fine_percent, log10, number, percent, power, size
 from homolog.report.language import t
 from homolog.report.layers import LayerRow, read_layers
-from homolog.report.words import FOUND, OPERATIONS, PROBES, RELATIONS, UNASKED, VERDICTS, say, tell
+from homolog.report.words import FOUND, PROBES, RELATIONS, UNASKED, VERDICTS, say, tell
 from homolog.report.wrapping import wrap
 
 __all__ = ["print_comparison"]
@@ -90,7 +92,7 @@ def _findings(comparison: Json, console: Console) -> Iterator[Any]:
     for finding in comparison["findings"]:
         name, best = clean(say(PROBES, finding["probe"]), 26), best_group(finding)
         if finding.get("absent") or best is None:
-            absent.append((name, tell(finding.get("absent")) or t("no group could be tested")))
+            absent.append((name, shorten_reason(finding.get("absent") or "") or t("no group could be tested")))
             continue
         table.add_row(
             _text(console, name),
@@ -100,6 +102,18 @@ def _findings(comparison: Json, console: Console) -> Iterator[Any]:
             number(best["expected"]),
             _text(console, log10(finding["log10_p"]), "bold"),
         )
+    bodies = comparison.get("agreement")
+    if bodies and bodies.get("value") is not None:
+        table.add_row(
+            _text(console, t("Bodies, in one frame")),
+            _text(console, t("median layer")),
+            _text(console, fine_percent(bodies["value"]), f"bold {_PAIR}"),
+            "",
+            _text(console, fine_percent((bodies.get("bank") or {}).get("most"))),
+            _text(console, log10(bodies.get("log10_p")), "bold"),
+        )
+    elif bodies:
+        absent.append((t("Bodies, in one frame"), tell(bodies.get("absent"))))
     if table.row_count:
         yield table
     if absent:
@@ -125,9 +139,7 @@ def _layer_map(comparison: Json, console: Console) -> Iterator[Any]:
     else:
         found = t("({n} of {of} traced)", n=traced, of=len(rows))
     yield _text(console, f"{legend}   {found}", "dim")
-    operations = (comparison.get("derivation") or {}).get("operations") or ()
-    if operations:
-        done = t("; ").join(say(OPERATIONS, step["kind"]).lower() for step in operations)
+    if done := list_operations(comparison):
         yield _text(console, t("What seems to have been done, B seen from A: {operations}.", operations=done))
 
 
@@ -145,7 +157,8 @@ def _excluded(comparison: Json, console: Console) -> Iterator[Any]:
 def _read(comparison: Json, console: Console) -> Iterator[Any]:
     for side in ("a", "b"):
         read = comparison[side].get("read") or {}
-        held, whole = read.get("bytes", 0), read.get("of") or 0
+        whole = read.get("of") or 0
+        held = read.get("distinct", read.get("bytes", 0))
         line = t(
             "Read of {model}: {part} of {whole} ({share}) in {n} requests",
             model=side.upper(),

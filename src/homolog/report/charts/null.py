@@ -77,16 +77,20 @@ def draw_null(curve: Json, best: Json, groups: Sequence[Json]) -> Spec:
 
 
 def _bars(curve: Json) -> Rows:
-    """One bar for every k that chance reaches at least once in a thousand; less could not be seen."""
-    tail = zip(curve.get("k") or (), curve.get("log10_tail") or (), strict=True)
+    """One bar for every k that chance reaches at least once in a thousand; less could not be seen.
+
+    Of a long curve only some k are there: a bar then reaches to the next, as high as at its left end, which is never too low.
+    """
+    tail = list(zip(curve.get("k") or (), curve.get("log10_tail") or (), strict=True))
+    following = [k for k, _ in tail[1:]] + [k + 1 for k, _ in tail[-1:]]
     return [
         {
             "from": k - 0.5,
-            "to": k + 0.5,
+            "to": after - 0.5,
             "tail": 10**p,
             "says": t("chance reaches {k} or more: p = {p}", k=count(k), p=power(p)),
         }
-        for k, p in tail
+        for (k, p), after in zip(tail, following, strict=True)
         if p > -3
     ]
 
