@@ -179,8 +179,10 @@ def _examine_sketches(reading: Reading, *, seed: int, full: bool) -> _Examined:
     models, anatomies = reading.models, reading.anatomies
     if unresolved := _find_unresolved(models, anatomies):
         return _Examined(unresolved=unresolved)
-    reading.bring_tokenizers()
-    a, b, anchors = read_pair(models, anatomies, reading.progress)
+    try:
+        a, b, anchors = read_pair(models, anatomies, reading.progress, reading.announce)
+    except BudgetExceeded as stopped:
+        return _end_of_budget(None, stopped)
 
     def identical(pair: Pair) -> bool:
         sampled = [[block.digest for block in sketch.units] for sketch in (pair.a, pair.b)]

@@ -74,6 +74,8 @@ class Meter:
     """Bytes of every file that was opened."""
     remote: Remote | None = None
     """What fetches the files, if they are not on this machine."""
+    digesting: bool = True
+    """Whether ranges go into the running digest: not where every byte is digested anyway, which takes as long again."""
     _digest: Any = field(default_factory=hashlib.sha256, repr=False)
     _ranges: dict[str, array[int]] = field(default_factory=dict, repr=False)
     """By file, start and end of every range in reading order."""
@@ -83,11 +85,13 @@ class Meter:
         self.bytes += len(block)
         self.requests += 1
         self._ranges.setdefault(where, array("q")).extend((start, start + len(block)))
+        if not self.digesting:
+            return
         self._digest.update(f"{where}\0{start}\0{len(block)}\0".encode())
         self._digest.update(block)
 
     def hexdigest(self) -> str:
-        """SHA-256 over all ranges read so far, in reading order."""
+        """SHA-256 over all ranges read so far while it was `digesting`, in reading order."""
         return str(self._digest.hexdigest())
 
     def count_distinct(self, where: Iterable[str]) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from homolog.checkpoint.address import Address, RemotePath
 from homolog.checkpoint.base import Meter
+from homolog.checkpoint.budget import show_bytes
 from homolog.checkpoint.folder import Choice, choose_file, choose_files
 from homolog.checkpoint.listing import Listing, RemoteFile, StoredListing
 from homolog.checkpoint.session import Session
@@ -65,6 +66,13 @@ class FetchPlan:
     def bytes(self) -> int:
         """To be fetched."""
         return sum(stop - start for _, start, stop in self.pieces)
+
+    def describe(self, path: Path, of: int) -> str:
+        """In words: what is fetched of a model of ``of`` bytes, in how many requests, and what share that is."""
+        cached = self.wanted - self.bytes
+        kept = f"; {show_bytes(cached)} more are in the cache" if cached > 0 else ""
+        share = f"{self.bytes / max(of, 1):.2%} of {show_bytes(of)}"
+        return f"{path}: fetching {show_bytes(self.bytes)} in {self.requests} requests, {share}{kept}"
 
 
 class Remote:
@@ -136,17 +144,42 @@ class Remote:
         """What of the ranges is to be fetched, in as few requests as is sensible."""
         return self._plan(wanted, gap=_GAP)
 
-    def prepare(self, read: Callable[[], object]) -> FetchPlan:
-        """Fetch at once what ``read`` will ask for; what was fetched for it."""
+    def prepare(
+        self,
+        read: Callable[[], object],
+        announce: Callable[[FetchPlan], None] = lambda plan: None,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> FetchPlan:
+        """Fetch at once what ``read`` will ask for; what was fetched for it.
+
+        ``announce`` is called with the plan before anything of it is fetched, ``progress`` with the bytes that arrived and those that
+        will. Raises ``BudgetExceeded`` and ``NotCached`` where the plan
+        cannot be kept, and what fetching raises.
+        """
         with self.rehearse() as wanted:
             read()
         plan = self.plan(wanted)
-        self.fetch(plan)
+        if plan.pieces:
+            self.require(plan.pieces)
+            announce(plan)
+            self.fetch(plan, lambda done: progress(done, plan.bytes))
         return plan
+
+    def require_all(self, announce: Callable[[FetchPlan], None]) -> None:
+        """Say what reading every byte takes, before it is begun. Raises ``BudgetExceeded`` and ``NotCached``."""
+        plan = self.plan_all()
+        if plan.pieces:
+            self.require(plan.pieces)
+            announce(plan)
 
     def plan_all(self) -> FetchPlan:
         """Every byte of every file that was opened."""
         return self._plan([(source, 0, source.size) for source in self._sources.values() if source.size], gap=0)
+
+    @property
+    def version(self) -> str:
+        """Names the content of all files: the commit of a repository, or a digest of what the server states of each file."""
+        return self._listing.version
 
     def holds_the_same_as(self, other: Remote) -> bool:
         """Whether the servers state the same content, by digest, for all files that were opened."""
@@ -192,7 +225,7 @@ class Remote:
             raise failure
 
     def require(self, pieces: Sequence[tuple[RemoteSource, int, int]]) -> None:
-        """Raise ``NotCached`` offline and ``BudgetExceeded`` where the ranges do not fit."""
+        """Raise ``NotCached`` offline and ``BudgetExceeded`` where the ranges, of which there is at least one, do not fit."""
         source = pieces[0][0]
         count = sum(stop - start for _, start, stop in pieces)
         if self.session.offline:

@@ -51,7 +51,7 @@ def inspect(
         if isinstance(checkpoint, SketchFile):
             return _inspect_sketch(checkpoint, json=json)
         progress.follow("reading", lambda: checkpoint.meter.bytes, checkpoint.nbytes)
-        inspection = inspect_checkpoint(checkpoint, values=values)
+        inspection = inspect_checkpoint(checkpoint, values=values, announce=output.note)
     if json:
         output.print_json(inspection.to_json())
     else:

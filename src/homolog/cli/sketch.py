@@ -16,7 +16,9 @@ __all__ = ["describe", "print_sketch", "sketch"]
 
 
 def sketch(
-    m: Annotated[str, typer.Argument(metavar="M", help="The model: a folder or a weight file.", show_default=False)],
+    m: Annotated[
+        str, typer.Argument(metavar="M", help="The model: a folder, a weight file or an address.", show_default=False)
+    ],
     *,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the sketch.", show_default=False)
@@ -28,6 +30,13 @@ def sketch(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the projections.")] = 0,
     units: Annotated[int, typer.Option(min=8, help="Units kept of each layer.")] = 64,
     dimensions: Annotated[int, typer.Option(min=8, max=4096, help="Numbers kept of each row.")] = 96,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Fetch no more than SIZE over the network, such as 200MB.", show_default=False
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: read what earlier runs fetched.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing, and no progress.")] = False,
 ) -> int:
@@ -36,6 +45,7 @@ def sketch(
     The file can be compared in place of the weights, and given to others without them. A --full run that was stopped
     goes on where it stopped.
     """
+    from homolog.checkpoint.budget import parse_bytes
     from homolog.cli import output
     from homolog.cli.progress import Progress
     from homolog.provenance import Provenance, Stopwatch
@@ -46,7 +56,17 @@ def sketch(
     defaults: dict[str, object] = {"full": False, "seed": 0, "units": 64, "dimensions": 96}
     with Progress(quiet=quiet) as progress:
         stored = make_sketch(
-            m, out, full=full, force=force, seed=seed, units=units, dimensions=dimensions, progress=progress
+            m,
+            out,
+            full=full,
+            force=force,
+            seed=seed,
+            units=units,
+            dimensions=dimensions,
+            budget=None if budget is None else parse_bytes(budget),
+            offline=offline,
+            progress=progress,
+            announce=None if quiet else output.note,
         )
     if json:
         made = Provenance.of("sketch", (m, "-o", str(out)), options, defaults)

@@ -22,6 +22,9 @@ _MATCHED, _ALIKE = 0.8, 0.6
 Independent blocks of the zoo reach 0.54 and 0.33 at 64 channels; at more channels cosines are smaller still.
 """
 
+_KEPT = 0.01
+"""How far a sketch moves a row by keeping it in eight bits: steps of a 127th of the largest of some 96 numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -99,6 +102,7 @@ def _explained_by_rounding(pair: Pair, known: Sequence[LayerOrigin]) -> bool:
     rounding = sum(_reach(lattice_precision(sketch.lattice)) for sketch in (pair.a, pair.b))
     if not rounding:
         return False
+    rounding += sum(_KEPT for sketch in (pair.a, pair.b) if sketch.frame)
     blocks = {(block.layer, block.expert, block.shared): block.up for block in pair.a.units if not block.flaw}
     origins = {origin.b: origin.a for origin in known if origin.a is not None}
     moved = []

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.roles.flaws import Flaws, find_flaws
 from homolog.roles.names import shorten
 from homolog.roles.resolve import resolve
 from homolog.roles.role import Anatomy
+
+if TYPE_CHECKING:
+    from homolog.checkpoint.remote import FetchPlan
 
 __all__ = ["FoundRole", "Inspection", "inspect"]
 
@@ -104,18 +107,30 @@ class Inspection:
         return f"<table><caption>{escape(self.id)}</caption>{cells}</table>"
 
 
-def inspect(checkpoint: Checkpoint, *, values: bool = False) -> Inspection:
+def inspect(
+    checkpoint: Checkpoint, *, values: bool = False, announce: Callable[[str], None] = lambda text: None
+) -> Inspection:
     """Say what a checkpoint is.
 
     ``values`` reads every number to find NaN, infinities and zeroed or constant tensors; without it some rows of each tensor are
-    sampled. Raises `MalformedCheckpoint` where config.json contradicts the shapes.
+    sampled. ``announce`` is called with what is about to be fetched of a checkpoint that lies elsewhere, in words. Raises
+    `MalformedCheckpoint` where config.json contradicts the shapes.
     """
     start, requests = checkpoint.meter.bytes, checkpoint.meter.requests
     anatomy = resolve(checkpoint)
     tensors = checkpoint.tensors
     passed_over = {**anatomy.traits.fixed, **_constants(anatomy)}
-    if checkpoint.meter.remote is not None and not values:
-        checkpoint.meter.remote.prepare(partial(find_flaws, checkpoint, whole=False, passed_over=passed_over))
+    remote = checkpoint.meter.remote
+    if remote is not None:
+        of = sum(checkpoint.meter.sizes[file] for file in checkpoint.files)
+
+        def say(plan: FetchPlan) -> None:
+            announce(plan.describe(checkpoint.path, of))
+
+        if values:
+            remote.require_all(say)
+        else:
+            remote.prepare(partial(find_flaws, checkpoint, whole=False, passed_over=passed_over), say)
     flaws = find_flaws(checkpoint, whole=values, passed_over=passed_over)
     dtypes: Counter[str] = Counter()
     for info in tensors.values():

@@ -134,6 +134,8 @@ class Condensed:
     tables: Mapping[str, Table]
     spreads: Mapping[str, tuple[float, ...]]
     warnings: tuple[str, ...] = ()
+    lattice: str = ""
+    """How the FFN matrices are quantised; empty if they are not."""
 
     def unfold(self, anatomy: Anatomy, ordinary: Picked, untrained: Picked) -> Sketch:
         """What the probes look at, with the token rows at these positions among the kept ones."""
@@ -157,6 +159,7 @@ class Condensed:
             spreads=self.spreads,
             warnings=self.warnings,
             frame=frame,
+            lattice=self.lattice,
         )
         if self.up_turned is None:
             return sketch
@@ -262,6 +265,7 @@ def condense(sketch: Sketch, projection: Projection) -> Condensed:
         },
         spreads=sketch.spreads,
         warnings=sketch.warnings,
+        lattice=sketch.lattice,
     )
 
 

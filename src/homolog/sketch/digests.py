@@ -10,13 +10,14 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from homolog.checkpoint.base import Checkpoint, TensorInfo
+from homolog.checkpoint.base import Checkpoint, Meter, TensorInfo
 from homolog.errors import UsageError
 from homolog.roles.role import Anatomy
 from homolog.sketch.stored import TensorDigest
@@ -27,8 +28,10 @@ __all__ = ["ResumeFile", "digest_tensors", "fold_digests"]
 _FORMAT = "homolog.sketch.partial"
 _BLOCK = 8 * 2**20
 """Bytes read at once."""
-_WAITING = 4
-"""Blocks that may wait to be hashed."""
+_WAITING = 4 * _BLOCK
+"""Bytes that may wait to be hashed."""
+_AHEAD = 16 * _BLOCK
+"""What is fetched at once, at least, where the weights lie elsewhere: several requests at a time, into the cache on disk."""
 _SECONDS = 2.0
 """Between two writes of the resume file."""
 
@@ -81,17 +84,25 @@ def digest_tensors(
     One block is read while the one before is hashed; no more than a few are held. Raises CheckpointError where the file cannot be read.
     """
     done = resume.done if resume is not None else {}
-    sizes = {name: info.nbytes for name, info in checkpoint.tensors.items()}
-    # as the tensors lie, so that a disk reads forwards
-    behind, total = 0, sum(sizes.values())
-    with ThreadPoolExecutor(1) as hasher:
-        for name, info in checkpoint.tensors.items():
+    # as the tensors lie, so that a disk reads forwards; of decoded matrices no file says where they lie
+    order = list(
+        dict.fromkeys([*filter(checkpoint.tensors.__contains__, checkpoint.stored_order()), *checkpoint.tensors])
+    )
+    todo = deque(checkpoint.tensors[name] for name in order if name not in done)
+    total = sum(info.nbytes for info in checkpoint.tensors.values())
+    behind = total - sum(info.nbytes for info in todo)
+    fetched = 0
+    with _no_other_digest(checkpoint.meter), ThreadPoolExecutor(1) as hasher:
+        while todo:
             progress("hashing tensors", behind >> 20, total >> 20)
-            if name not in done:
-                done[name] = _digest_tensor(checkpoint, info, hasher)
-                if resume is not None:
-                    resume.save()
-            behind += sizes[name]
+            if not fetched:
+                fetched = _fetch_ahead(checkpoint, todo)
+            info = todo.popleft()
+            done[info.name] = _digest_tensor(checkpoint, info, hasher)
+            if resume is not None:
+                resume.save()
+            behind += info.nbytes
+            fetched -= 1
     if resume is not None:
         resume.save(now=True)
     roles = _list_roles(anatomy)
@@ -110,15 +121,50 @@ def fold_digests(tensors: tuple[TensorDigest, ...]) -> str:
     return f"sha256:{whole.hexdigest()}"
 
 
+@contextmanager
+def _no_other_digest(meter: Meter) -> Iterator[None]:
+    """Hash every byte once, not twice: what a sketch is bound to was read before."""
+    meter.digesting = False
+    try:
+        yield
+    finally:
+        meter.digesting = True
+
+
+def _fetch_ahead(checkpoint: Checkpoint, todo: Iterable[TensorInfo]) -> int:
+    """Have the next tensors at hand, in few requests; how many they are."""
+    remote = checkpoint.meter.remote
+    chosen: list[TensorInfo] = []
+    size = 0
+    for info in todo:
+        chosen.append(info)
+        size += info.nbytes
+        if remote is None or size >= _AHEAD:
+            break
+
+    def read() -> None:
+        for info in chosen:
+            for _ in _read_blocks(checkpoint, info):
+                pass
+
+    if remote is not None:
+        remote.prepare(read)
+    return len(chosen)
+
+
 def _digest_tensor(checkpoint: Checkpoint, info: TensorInfo, hasher: ThreadPoolExecutor) -> str:
     digest = hashlib.sha256()
-    waiting: deque[Future[None]] = deque()
+    waiting: deque[tuple[Future[None], int]] = deque()
+    held = 0
     for block in _read_blocks(checkpoint, info):
-        waiting.append(hasher.submit(digest.update, block))
-        if len(waiting) > _WAITING:
-            waiting.popleft().result()
-    for last in waiting:
-        last.result()
+        waiting.append((hasher.submit(digest.update, block), len(block)))
+        held += len(block)
+        while held > _WAITING:
+            hashed, size = waiting.popleft()
+            hashed.result()
+            held -= size
+    for hashed, _ in waiting:
+        hashed.result()
     return digest.hexdigest()
 
 
@@ -126,7 +172,9 @@ def _read_blocks(checkpoint: Checkpoint, info: TensorInfo) -> Iterator[bytes]:
     rows = info.shape[0] if info.shape else 1
     if not prod(info.shape):
         return
-    step = max(1, _BLOCK * rows // max(info.nbytes, 1))
+    # a decoded matrix is larger than it is stored
+    size = max(info.nbytes, 4 * info.size if info.lattice and info.dtype == "F32" else 0)
+    step = max(1, _BLOCK * rows // max(size, 1))
     for start in range(0, rows, step):
         yield checkpoint.read_bytes(info.name, start, min(start + step, rows))
 

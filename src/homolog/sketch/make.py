@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.checkpoint.open import open_checkpoint
+from homolog.checkpoint.session import Session
 from homolog.errors import UnsupportedFormat, UsageError
 from homolog.roles.resolve import resolve
 from homolog.roles.role import Anatomy
@@ -25,6 +28,9 @@ from homolog.sketch.stored import SketchOptions, Source, Stored
 from homolog.sketch.stream import Progress, read_sketch
 from homolog.sketch.token_table import vocabulary_of
 from homolog.version import __version__
+
+if TYPE_CHECKING:
+    from homolog.checkpoint.remote import FetchPlan
 
 __all__ = ["digest_read", "make_sketch", "sketch_checkpoint"]
 
@@ -45,26 +51,35 @@ def make_sketch(
     units: int = 64,
     dimensions: int = 96,
     force: bool = False,
+    budget: int | None = None,
+    offline: bool = False,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Stored:
     """Write a sketch of ``model`` to ``out``: what a comparison needs of it, in a few hundred kilobytes to two megabytes.
 
     ``full`` adds a digest of every tensor: the whole model is read once, and a run that was stopped goes on where it stopped (see
     ``<out>.partial``). ``seed``, ``units`` and ``dimensions`` settle which rows are kept and how they are projected: two sketches can
     be compared in full if these are the same, so leave them unless both sides agree on others. The file appears whole or not at all;
-    one that exists is left alone unless ``force``. The same model and options give the same bytes.
+    one that exists is left alone unless ``force``. The same model and options give the same bytes. Of a model that lies elsewhere
+    ``budget`` bytes may be fetched, none if ``offline``; ``announce`` is called with what is about to be fetched, in words.
 
     Raises CheckpointError for a model that cannot be read or whose architecture is not known, UsageError for options out of range and
     for an output that cannot be written.
     """
     options = _check(SketchOptions(seed, units, dimensions))
+    if budget is not None and budget < 0:
+        raise UsageError(f"budget is {budget}; it must be at least 0")
     target = Path(out)
     _check_target(target, force=force)
-    progress = progress or _silent
-    with open_checkpoint(model) as checkpoint:
+    progress, announce = progress or _silent, announce or _unheard
+    with open_checkpoint(model, Session(budget=budget, offline=offline)) as checkpoint:
         anatomy = resolve(checkpoint)
         _refuse_unresolved(checkpoint, anatomy)
-        stored = sketch_checkpoint(checkpoint, anatomy, options, progress)
+        remote = checkpoint.meter.remote
+        if full and remote is not None:
+            remote.require_all(partial(_announce, checkpoint, announce))
+        stored = sketch_checkpoint(checkpoint, anatomy, options, progress, announce=_unheard if full else announce)
         resume = None
         if full:
             resume = ResumeFile(target.with_name(f"{target.name}.partial"), _bind(checkpoint, stored))
@@ -84,17 +99,25 @@ def sketch_checkpoint(
     progress: Progress,
     *,
     like: Stored | None = None,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> Stored:
     """The sketch of an open checkpoint whose architecture is known; with ``like``, as fits a comparison with that sketch.
 
-    Then the token rows are those of the other sketch, and more units are read of the wider FFN.
+    Then the token rows are those of the other sketch, and more units are read of the wider FFN. ``announce`` is called with what is
+    about to be fetched, in words, if the checkpoint lies elsewhere.
     """
-    if checkpoint.meter.remote is not None:
-        checkpoint.meter.remote.bring_sides()
+    remote = checkpoint.meter.remote
+    if remote is not None:
+        remote.bring_sides()
     tokens = choose_tokens(vocabulary_of(checkpoint), anatomy.dims.vocab, like.tokens if like else None)
     plan = _plan(checkpoint, anatomy, options, like)
+    read = partial(read_sketch, checkpoint, anatomy, plan, tokens.ids.tolist(), tokens.untrained_ids.tolist())
     with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are kept as flaws, not as warnings
-        sketch = read_sketch(checkpoint, anatomy, plan, tokens.ids.tolist(), tokens.untrained_ids.tolist(), progress)
+        if remote is not None:
+            remote.prepare(
+                partial(read, _silent), partial(_announce, checkpoint, announce), partial(progress, "fetching")
+            )
+        sketch = read(progress)
         rows = sum(len(block.up) for block in sketch.units)
         if rows > _MOST_ROWS:
             raise UsageError(
@@ -175,10 +198,17 @@ def _digest_side_files(checkpoint: Checkpoint, tokens: KeptTokens) -> Iterator[t
 def _bind(checkpoint: Checkpoint, stored: Stored) -> str:
     """What the digests of a stopped run are of: other bytes, sizes or times of the files, and they do not count."""
     bound = hashlib.sha256(f"{stored.source.digest}\0{stored.source.files}".encode())
+    if checkpoint.meter.remote is not None:
+        bound.update(f"\0{checkpoint.meter.remote.version}".encode())
     for file in checkpoint.files:
         if os.path.lexists(file):
             bound.update(f"\0{file.stat().st_mtime_ns}".encode())
     return bound.hexdigest()
+
+
+def _announce(checkpoint: Checkpoint, announce: Callable[[str], None], plan: FetchPlan) -> None:
+    of = sum(checkpoint.meter.sizes[file] for file in checkpoint.files)
+    announce(plan.describe(checkpoint.path, of))
 
 
 def _refuse_unresolved(checkpoint: Checkpoint, anatomy: Anatomy) -> None:
@@ -225,3 +255,7 @@ def _write(target: Path, body: bytes, *, force: bool) -> None:
 
 def _silent(_: str, __: int, ___: int) -> None:
     """No progress is shown."""
+
+
+def _unheard(_: str) -> None:
+    """Nothing is announced."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,19 +98,26 @@ def anatomy_of(model: Checkpoint) -> Anatomy:
 
 
 def read_pair(
-    models: tuple[Checkpoint, Checkpoint], anatomies: tuple[Anatomy, Anatomy], progress: Progress
+    models: tuple[Checkpoint, Checkpoint],
+    anatomies: tuple[Anatomy, Anatomy],
+    progress: Progress,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> tuple[Sketch, Sketch, Anchors]:
     """Two models of which at least one is a sketch, in one form: a checkpoint is sketched as the other side was.
 
-    Also returns the token rows that they share.
+    Also returns the token rows that they share. ``announce`` is called with what is about to be fetched of a checkpoint, in words.
+    Raises what reading raises.
     """
     given = next(model.stored for model in models if isinstance(model, SketchFile))
-    sides = [
-        model.stored
-        if isinstance(model, SketchFile)
-        else sketch_checkpoint(model, anatomy, given.options, progress, like=given)
-        for model, anatomy in zip(models, anatomies, strict=True)
-    ]
+
+    def bring(name: str, model: Checkpoint, anatomy: Anatomy) -> Stored:
+        if isinstance(model, SketchFile):
+            return model.stored
+        return sketch_checkpoint(
+            model, anatomy, given.options, progress, like=given, announce=lambda text: announce(f"{name}: {text}")
+        )
+
+    sides = [bring(name, model, anatomy) for name, model, anatomy in zip("AB", models, anatomies, strict=True)]
     shared = join_tokens(sides[0].tokens, sides[1].tokens)
     a, b = (
         side.condensed.unfold(side.anatomy, shared.ordinary[place], shared.untrained[place])

@@ -108,7 +108,8 @@ class Reading:
             # rehearsing a whole model of any size would take as long as reading it
             plan = remote.plan_all() if whole else self._rehearse(remote, side, plans, anchors)
             wanted.append((remote, plan))
-            said.append(f"{name}: {_describe(plan, model)}")
+            of = sum(model.meter.sizes[path] for path in model.files)
+            said.append(f"{name}: {plan.describe(model.path, of)}")
         total = sum(plan.bytes for _, plan in wanted)
         left = self.session.budget.left
         if left is not None and total > left:
@@ -128,11 +129,3 @@ class Reading:
         with remote.rehearse() as wanted:
             self._sketch(side, plans, anchors, lambda _text, _done, _total: None)
         return remote.plan(wanted)
-
-
-def _describe(plan: FetchPlan, model: Checkpoint) -> str:
-    of = sum(model.meter.sizes[path] for path in model.files)
-    cached = plan.wanted - plan.bytes
-    kept = f"; {show_bytes(cached)} more are in the cache" if cached > 0 else ""
-    share = f"{plan.bytes / max(of, 1):.2%} of {show_bytes(of)}"
-    return f"{model.path}: fetching {show_bytes(plan.bytes)} in {plan.requests} requests, {share}{kept}"

@@ -146,6 +146,7 @@ def _encode_manifest(stored: Stored, classes: Sequence[str]) -> bytes:
         "spreads": list(condensed.spreads),
         "tokens": {"height": stored.tokens.height, "source": stored.tokens.source, "classes": list(classes)},
         "tables": {key: {"precision": t.precision, "flaw": t.flaw} for key, t in condensed.tables.items()},
+        "lattice": condensed.lattice,
         "warnings": list(condensed.warnings[:1000]),
         "kept": count_kept(stored),
     }
@@ -316,6 +317,7 @@ def _decode_condensed(
         tables=dict(_decode_tables(fields, members, tokens, width, length, directions)),
         spreads=_decode_spreads(fields, members, layers),
         warnings=fields.texts("warnings", 1000),
+        lattice=fields.text("lattice") if fields.has("lattice") else "",
     )
 
 

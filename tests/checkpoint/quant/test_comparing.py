@@ -10,6 +10,7 @@ from tests.checkpoint.quant.quantisers import FORMATS, quantise_folder
 from homolog import compare
 from homolog.checkpoint.open import open_checkpoint
 from homolog.comparison import Comparison
+from homolog.sketch.make import make_sketch
 
 ZOO = Path("tests/zoo")
 NAMES = sorted(FORMATS)
@@ -78,3 +79,18 @@ def test_units_stored_as_columns_are_read_in_slabs(quantised: dict[tuple[str, st
     found = compare(ZOO / "a", quantised["a", "gptq"])
     assert found.verdict.verdict == "related"
     assert found.b.read_bytes < found.b.of_bytes
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_sketches_keep_the_lattice(form: str, quantised: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+    """Two sketches name what the weights name, and take no rounding for training; those of the twin stay independent."""
+    for name, path in (("a", ZOO / "a"), ("form", quantised["a", form]), ("twin", quantised["b", form])):
+        make_sketch(path, tmp_path / f"{name}.hsk", dimensions=32)
+    weights, found = compare(ZOO / "a", quantised["a", form]), compare(tmp_path / "a.hsk", tmp_path / "form.hsk")
+    assert found.verdict.verdict == "related"
+    assert kinds_of(found) == kinds_of(weights)
+    mixed = compare(tmp_path / "form.hsk", ZOO / "a")
+    assert set(kinds_of(mixed)) == {"dequantised"}
+    twin = compare(tmp_path / "a.hsk", tmp_path / "twin.hsk")
+    assert twin.verdict.verdict == "independent"
+    assert twin.operations == ()
