@@ -93,6 +93,8 @@ def test_dequantised_weights_are_the_numbers_that_they_stand_for(tmp_path: Path,
         assert checkpoint.tensors["a.weight"].lattice.startswith("int8" if kind is np.int8 else "uint8")
         check_reads(checkpoint, "a.weight", expected)
         assert checkpoint.read_bytes("a.weight") == stored.tobytes()
+        whole = b"".join(checkpoint.read_stored("a.weight", 8))
+        assert whole == stored.tobytes() + scale.tobytes() + zero.astype(np.float32).tobytes()
 
 
 def _dynamic(per_channel: bool) -> tuple[bytes, AnyArray]:

@@ -6,8 +6,9 @@ import builtins
 import hashlib
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +158,17 @@ class Checkpoint(ABC):
     @abstractmethod
     def read_bytes(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Rows ``start:stop`` of the leading axis as stored, row-major and little-endian: for comparing bit by bit."""
+
+    def read_stored(self, name: str, most: int) -> Iterator[bytes]:
+        """All bytes of a tensor as stored, in blocks of whole rows, of about ``most`` bytes where rows are no longer.
+
+        Of a matrix that is decoded from several stored tensors (codes, scales, zeros), those of each, by name.
+        """
+        info = self.tensors[name]
+        rows = info.shape[0] if info.shape else 1
+        step = max(1, most * rows // max(info.nbytes, 1))
+        for start in range(0, rows if prod(info.shape) else 0, step):
+            yield self.read_bytes(name, start, min(start + step, rows))
 
     def stored_order(self) -> tuple[str, ...]:
         """The tensors in the order in which the files list them, as far as the reader knows it; else by name."""

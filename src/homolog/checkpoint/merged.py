@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -65,6 +65,13 @@ class MergedCheckpoint(Checkpoint):
             return self.read_rows(name, start, stop).astype("<f4", copy=False).tobytes()
         model, stored = self._under(name)
         return model.read_bytes(stored, start, stop)
+
+    def read_stored(self, name: str, most: int) -> Iterator[bytes]:
+        """As `Checkpoint.read_stored`; of a merged matrix the numbers as float32."""
+        if name in self._changes:
+            return super().read_stored(name, most)
+        model, stored = self._under(name)
+        return model.read_stored(stored, most)
 
     def locate(self, name: str) -> Path:
         """The file that holds a tensor, or the base's part of it."""

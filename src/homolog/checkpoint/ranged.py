@@ -104,6 +104,14 @@ class RangedCheckpoint(Checkpoint):
         rows = self._rows(name)
         return rows.read_stored(*rows.check(start, stop)).tobytes()
 
+    def read_stored(self, name: str, most: int) -> Iterator[bytes]:
+        """As `Checkpoint.read_stored`: of integers that stand for other numbers, their scales and zeros too."""
+        yield from super().read_stored(name, most)
+        affine = self._extents[name].affine
+        for extent in (affine.scale, affine.zero) if affine is not None else ():
+            if extent is not None:
+                yield self._read_whole(extent).tobytes()
+
     def stored_order(self) -> tuple[str, ...]:
         """The tensors in the order in which the files list them."""
         return self._order

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ def digest_tensors(
     One block is read while the one before is hashed; no more than a few are held. Raises CheckpointError where the file cannot be read.
     """
     done = resume.done if resume is not None else {}
-    # as the tensors lie, so that a disk reads forwards; of decoded matrices no file says where they lie
+    # as the tensors lie, so that a disk reads forwards
     order = list(
         dict.fromkeys([*filter(checkpoint.tensors.__contains__, checkpoint.stored_order()), *checkpoint.tensors])
     )
@@ -144,7 +143,7 @@ def _fetch_ahead(checkpoint: Checkpoint, todo: Iterable[TensorInfo]) -> int:
 
     def read() -> None:
         for info in chosen:
-            for _ in _read_blocks(checkpoint, info):
+            for _ in checkpoint.read_stored(info.name, _BLOCK):
                 pass
 
     if remote is not None:
@@ -156,7 +155,7 @@ def _digest_tensor(checkpoint: Checkpoint, info: TensorInfo, hasher: ThreadPoolE
     digest = hashlib.sha256()
     waiting: deque[tuple[Future[None], int]] = deque()
     held = 0
-    for block in _read_blocks(checkpoint, info):
+    for block in checkpoint.read_stored(info.name, _BLOCK):
         waiting.append((hasher.submit(digest.update, block), len(block)))
         held += len(block)
         while held > _WAITING:
@@ -166,17 +165,6 @@ def _digest_tensor(checkpoint: Checkpoint, info: TensorInfo, hasher: ThreadPoolE
     for hashed, _ in waiting:
         hashed.result()
     return digest.hexdigest()
-
-
-def _read_blocks(checkpoint: Checkpoint, info: TensorInfo) -> Iterator[bytes]:
-    rows = info.shape[0] if info.shape else 1
-    if not prod(info.shape):
-        return
-    # a decoded matrix is larger than it is stored
-    size = max(info.nbytes, 4 * info.size if info.lattice and info.dtype == "F32" else 0)
-    step = max(1, _BLOCK * rows // max(size, 1))
-    for start in range(0, rows, step):
-        yield checkpoint.read_bytes(info.name, start, min(start + step, rows))
 
 
 def _list_roles(anatomy: Anatomy) -> Mapping[str, tuple[str, ...]]:

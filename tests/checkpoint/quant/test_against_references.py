@@ -106,3 +106,15 @@ def test_it_says_how_the_numbers_are_kept(case: str) -> None:
     assert "config.json says" not in notes
     assert info.dtype == "F32"
     assert info.transposed == case.startswith(("gptq", "awq", "gpt-oss"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_stored_is_read_once_and_not_decoded(case: str) -> None:
+    path = REFERENCE / case / "model.safetensors"
+    with open_checkpoint(path) as checkpoint:
+        name = stored_name(checkpoint)
+        before = checkpoint.meter.bytes
+        blocks = list(checkpoint.read_stored(name, 1000))
+        assert b"".join(blocks) == b"".join(checkpoint.read_stored(name, 1 << 20))
+        assert 2 * sum(map(len, blocks)) == checkpoint.meter.bytes - before
+        assert sum(map(len, blocks)) == checkpoint.tensors[name].nbytes

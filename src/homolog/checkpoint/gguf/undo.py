@@ -151,6 +151,7 @@ class Unconverted(Checkpoint):
         undo = self._undoing.get(name, _NOTHING)
         if not (undo.heads or undo.stack[0]):
             return self._inner.read_bytes(name, start, stop)
+<<<<<<< HEAD
         wanted = self._check(name, start, stop)
         stored, info = self._inner.read_bytes(name), self.tensors[name]
         if undo.stack[0]:
@@ -159,6 +160,19 @@ class Unconverted(Checkpoint):
             return stored[len(stored) * wanted.start // count : len(stored) * wanted.stop // count]
         rows = np.frombuffer(stored, dtype=np.uint8).reshape(info.shape[0], -1)
         return rows[undo.order(info.shape[0])[wanted.start : wanted.stop]].tobytes()
+=======
+        wanted, shape = self._check(name, start, stop), self.tensors[name].shape
+        # rows trade places inside their head only; numbers of a vector may share blocks, so it is read whole
+        head = shape[0] // undo.heads if len(shape) > 1 else shape[0]
+        low, high = wanted.start // head * head, -(-wanted.stop // head) * head
+        stored = self._inner.read_bytes(name, low, high)
+        rows = np.frombuffer(stored, dtype=np.uint8).reshape(high - low, -1)
+        return rows[undo.order(shape[0])[wanted.start : wanted.stop] - low].tobytes()
+
+    def stored_order(self) -> tuple[str, ...]:
+        """As `Checkpoint.stored_order`."""
+        return self._inner.stored_order()
+>>>>>>> 06fe759 (A digest of every tensor is over what is stored: quantised matrices are hashed as they lie, scales included)
 
     def locate(self, name: str) -> Path:
         """As `Checkpoint.locate`."""

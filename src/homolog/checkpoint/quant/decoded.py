@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -89,6 +89,18 @@ class DecodedCheckpoint(Checkpoint):
         if name not in self._layouts:
             return self._plain(name).read_bytes(name, start, stop)
         return self.read_rows(name, start, stop).astype("<f4", copy=False).tobytes()
+
+    def read_stored(self, name: str, most: int) -> Iterator[bytes]:
+        """As `Checkpoint.read_stored`: codes and scales, nothing decoded."""
+        layout = self._layouts.get(name)
+        for part in [name] if layout is None else sorted(set(layout.parts)):
+            yield from self._inner.read_stored(part, most)
+
+    def stored_order(self) -> tuple[str, ...]:
+        """As `Checkpoint.stored_order`; a matrix stands where its codes do."""
+        places = {layout.parts[0]: name for name, layout in self._layouts.items()}
+        order = (places.get(name, name) for name in self._inner.stored_order())
+        return tuple(name for name in order if name in self.tensors)
 
     def locate(self, name: str) -> Path:
         """The file that holds a tensor, or the first part of a matrix."""
