@@ -65,6 +65,7 @@ def main() -> None:
     """Measure every pair that is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="where make_sparse.py wrote")
+    parser.add_argument("--model", choices=sorted({name for name, _ in _BUDGETS}), help="only this one")
     options = parser.parse_args()
     with subprocess.Popen(
         [sys.executable, str(_SERVER), str(options.folder)], stdout=subprocess.PIPE, text=True
@@ -73,7 +74,7 @@ def main() -> None:
         hub = f"http://127.0.0.1:{json.loads(process.stdout.readline())['hub']}"
         try:
             for name, other in _BUDGETS:
-                if (options.folder / name / other).is_dir():
+                if options.model in (None, name) and (options.folder / name / other).is_dir():
                     with tempfile.TemporaryDirectory() as cache:
                         measure(hub, name, other, cache)
                         measure(hub, name, other, cache)

@@ -20,14 +20,16 @@ from homolog.sketch.profile import unit_profile
 from homolog.sketch.projection import Projection, Wide, fit_token_directions
 from homolog.sketch.sketch import Sketch, TokenRows, UnitBlock, ValueBlock
 
-__all__ = ["FLAWS", "PROJECT", "Block", "Condensed", "Coordinates", "Heads", "Router", "Table", "condense"]
+__all__ = ["EXPERTS", "FLAWS", "PROJECT", "Block", "Condensed", "Coordinates", "Heads", "Router", "Table", "condense"]
 
 FLAWS = (None, "contains NaN or Inf", "all zero", "cannot be used")
 """Why a block cannot be used, by the number that stands for it in a file."""
 
 CHANNELS, COLUMNS = 512, 128
 """Leading residual channels of which norm gains, biases and norms are kept, and columns of the token tables."""
-_HEADS, _DIMENSIONS, _EXPERTS = 4, 32, 32
+_HEADS, _DIMENSIONS = 4, 32
+EXPERTS = 32
+"""Leading rows of routers."""
 
 PROJECT = "project"
 """The table that has input features for rows, not tokens."""
@@ -236,7 +238,8 @@ def condense(sketch: Sketch, projection: Projection) -> Condensed:
         (value, rows := value.rows[:_HEADS, :_DIMENSIONS], projection.apply(rows.reshape(-1, rows.shape[2])))
         for value in sketch.values
     ]
-    routers = [(layer, rows[:_EXPERTS], len(rows)) for layer, rows in sketch.routers.items()]
+    experts = sketch.anatomy.dims.experts
+    routers = [(layer, rows[:EXPERTS], max(len(rows), experts)) for layer, rows in sketch.routers.items()]
     full = all(block.down is not None for block in blocks)
     return Condensed(
         projection=projection,

@@ -18,7 +18,7 @@ from homolog.checkpoint.session import Session
 from homolog.errors import UnsupportedFormat, UsageError
 from homolog.roles.resolve import resolve
 from homolog.roles.role import Anatomy
-from homolog.sketch.condensed import condense
+from homolog.sketch.condensed import EXPERTS, condense
 from homolog.sketch.digests import ResumeFile, digest_tensors, fold_digests
 from homolog.sketch.kept_tokens import KeptTokens, choose_tokens
 from homolog.sketch.plan import SMALL, ReadingPlan
@@ -161,7 +161,9 @@ def _plan(checkpoint: Checkpoint, anatomy: Anatomy, options: SketchOptions, like
         ratio = max(anatomy.dims.ffn, 1) / max(like.anatomy.dims.ffn, 1)
         units = int(np.ceil(units * min(max(ratio, 1.0), _WIDEST_RATIO)))
     experts = max(1, _MOST_BLOCKS // max(anatomy.dims.layers, 1))
-    return ReadingPlan(units=units, experts=experts, slab=None, whole=small, hold=small)
+    return ReadingPlan(
+        units=units, experts=experts, slab=None, whole=small, hold=small, routed=None if small else EXPERTS
+    )
 
 
 def _describe(checkpoint: Checkpoint, anatomy: Anatomy, tokens: KeptTokens) -> Source:

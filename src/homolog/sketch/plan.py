@@ -36,6 +36,8 @@ class ReadingPlan:
     """Whether the tensors of one layer may be held in memory, so that each is read once."""
     layers: tuple[int, ...] | None = None
     """The layers to read; ``None`` for all."""
+    routed: int | None = None
+    """Leading rows of every router; ``None`` for all."""
 
     def reads(self, layer: int) -> bool:
         """Whether a layer is read; what lies outside the layers always is."""
@@ -100,7 +102,7 @@ def plan_reading(a: Anatomy, b: Anatomy, nbytes: int, units: int, full: bool) ->
 
     Small pairs are read whole; ``full`` reads the whole matrices of large ones too and keeps 256 units of every FFN. Otherwise
     ``units`` leading units of every FFN are read, and more of the wider model (up to four times as many), because a pruned or widened
-    copy keeps the order of its units but not their positions.
+    copy keeps the order of its units but not their positions; of routers over equally many experts as many leading rows.
     """
     experts = max(1, _MOST_BLOCKS // max(a.dims.layers, b.dims.layers, 1))
     if nbytes <= SMALL:
@@ -111,7 +113,9 @@ def plan_reading(a: Anatomy, b: Anatomy, nbytes: int, units: int, full: bool) ->
     units_a = ceil(units * min(max(ratio, 1.0), _WIDEST_RATIO))
     units_b = ceil(units * min(max(1.0 / ratio, 1.0), _WIDEST_RATIO))
     slab = None if full else _SLAB
+    # a router of 256 experts weighs as much as 64 units of four of them; where the counts differ all rows are needed to find the order
+    routed = units if not full and a.dims.experts == b.dims.experts else None
     return (
-        ReadingPlan(units=units_a, experts=experts, slab=slab, whole=full),
-        ReadingPlan(units=units_b, experts=experts, slab=slab, whole=full),
+        ReadingPlan(units=units_a, experts=experts, slab=slab, whole=full, routed=routed),
+        ReadingPlan(units=units_b, experts=experts, slab=slab, whole=full, routed=routed),
     )

@@ -73,7 +73,8 @@ def read_sketch(
             elif role.kind == "attn.v" and role.part == "weight":
                 values.extend(_read_values(checkpoint, anatomy, plan, channels, role))
             elif role.kind == "ffn.router" and role.part == "weight":
-                routers[layer] = read_units(checkpoint, view, Space.EXPERT)
+                count = count_units(view, Space.EXPERT)
+                routers[layer] = read_units(checkpoint, view, Space.EXPERT, 0, min(plan.routed or count, count))
             if _EXHIBITS.get(role.kind) in view.axes and role.part == "weight":
                 count = min(_EXHIBIT_ROWS, count_units(view, _EXHIBITS[role.kind]))
                 spreads[role.kind].append(float(read_units(checkpoint, view, _EXHIBITS[role.kind], 0, count).std()))
