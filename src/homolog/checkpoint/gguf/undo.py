@@ -17,7 +17,7 @@ Conv1D matrices are turned to output × input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -151,28 +151,29 @@ class Unconverted(Checkpoint):
         undo = self._undoing.get(name, _NOTHING)
         if not (undo.heads or undo.stack[0]):
             return self._inner.read_bytes(name, start, stop)
-<<<<<<< HEAD
-        wanted = self._check(name, start, stop)
-        stored, info = self._inner.read_bytes(name), self.tensors[name]
+        wanted, shape = self._check(name, start, stop), self.tensors[name].shape
         if undo.stack[0]:
             # a turned head has no rows of bytes: as many equal pieces of what is stored as there are rows
-            count = info.shape[0]
-            return stored[len(stored) * wanted.start // count : len(stored) * wanted.stop // count]
-        rows = np.frombuffer(stored, dtype=np.uint8).reshape(info.shape[0], -1)
-        return rows[undo.order(info.shape[0])[wanted.start : wanted.stop]].tobytes()
-=======
-        wanted, shape = self._check(name, start, stop), self.tensors[name].shape
+            stored = self._inner.read_bytes(name)
+            return stored[len(stored) * wanted.start // shape[0] : len(stored) * wanted.stop // shape[0]]
         # rows trade places inside their head only; numbers of a vector may share blocks, so it is read whole
         head = shape[0] // undo.heads if len(shape) > 1 else shape[0]
         low, high = wanted.start // head * head, -(-wanted.stop // head) * head
+        if not wanted:
+            return b""
         stored = self._inner.read_bytes(name, low, high)
         rows = np.frombuffer(stored, dtype=np.uint8).reshape(high - low, -1)
         return rows[undo.order(shape[0])[wanted.start : wanted.stop] - low].tobytes()
 
+    def read_stored(self, name: str, most: int) -> Iterator[bytes]:
+        """As `Checkpoint.read_stored`; heads that are stored one by one as they are stored."""
+        if self._undoing.get(name, _NOTHING).stack[0]:
+            return self._inner.read_stored(name, most)
+        return super().read_stored(name, most)
+
     def stored_order(self) -> tuple[str, ...]:
         """As `Checkpoint.stored_order`."""
         return self._inner.stored_order()
->>>>>>> 06fe759 (A digest of every tensor is over what is stored: quantised matrices are hashed as they lie, scales included)
 
     def locate(self, name: str) -> Path:
         """As `Checkpoint.locate`."""
