@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -49,3 +51,94 @@ def _dictionaries() -> Iterator[str]:
         elif isinstance(value, tuple):
             yield from (text for pair in value for text in pair)
     yield from words.GLOSSARY
+
+
+SENTENCES: dict[str, list[str]] = tomllib.loads((Path(__file__).parent / "sentences.toml").read_text("utf-8"))
+"""What a catalogue need not translate, and sentences that it must."""
+
+COMPOSING = ("verdict.py", "pipeline.py", "probes", "derivation", "align", "sketch", "roles", "checkpoint")
+"""Modules and packages that write sentences into comparisons and inspections."""
+
+_SAMPLES = {
+    "kind": "body",
+    "name": "A",
+    "_layers": "layers 7, 9",
+    "lattice": "int4, a scale for every 32 numbers",
+    "in_a": "a unit's size follows its index (z = 7)",
+    "in_b": "units at distance 7 are of like size (z = 7)",
+}
+"""What stands for a gap with this variable or this function in it; for all others it is 7, which is a name, a number and a list."""
+
+_RAISED = re.compile(r"(Error|Checkpoint|Format|Refused|Exceeded|Moved|Cached|Failed|Changed|NotFound)$")
+
+
+def library_sentences() -> dict[str, str]:
+    """Strings of the library that read like sentences, with their gaps filled in, by what they look like in the source.
+
+    Errors are left out: they end a run and are English. So are the parts that errors are made of.
+    """
+    found: dict[str, str] = {}
+    for name in COMPOSING:
+        path = SOURCE / name
+        for module in [path] if path.suffix else sorted(path.rglob("*.py")):
+            if module.relative_to(SOURCE).as_posix() in SENTENCES["only_errors"]:
+                continue
+            for node in _prose(ast.parse(module.read_text("utf-8"))):
+                found |= {text: f"{module.relative_to(SOURCE)}:{node.lineno}" for text in _fill(node) if _reads(text)}
+    for file in sorted((SOURCE / "roles" / "architectures").glob("*.toml")):
+        family = tomllib.loads(file.read_text("utf-8"))
+        said = [*family.get("notes", ()), *(entry["reason"] for entry in family.get("ignore", ()))]
+        said += family.get("traits", {}).get("ordered", {}).values()
+        found |= dict.fromkeys(said, file.name)
+    return found
+
+
+def _reads(text: str) -> bool:
+    return len(re.findall(r"[A-Za-z]{2,}", text)) >= 2 and " " in text.strip()
+
+
+def _prose(node: ast.AST) -> Iterator[ast.JoinedStr | ast.Constant]:
+    if isinstance(node, ast.Raise | ast.Assert):
+        return
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return  # a docstring
+    if isinstance(node, ast.Call):
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        if _RAISED.search(name) or any(keyword.arg in {"found", "expected"} for keyword in node.keywords):
+            return
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _prose(child) if not isinstance(node, ast.JoinedStr) else ()
+
+
+def _fill(node: ast.JoinedStr | ast.Constant) -> list[str]:
+    """The string with its gaps filled in; both of them where a gap is a choice between two strings."""
+    if isinstance(node, ast.Constant):
+        return [str(node.value)]
+    texts = [""]
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            choices = [str(part.value)]
+        else:
+            assert isinstance(part, ast.FormattedValue)
+            choices = _choices(part.value)
+            if part.format_spec and ast.unparse(part.format_spec).endswith("%'"):
+                choices = ["7%"]
+        texts = [text + choice for text in texts for choice in choices]
+    return texts
+
+
+def _choices(value: ast.expr) -> list[str]:
+    if isinstance(value, ast.IfExp):
+        return [*_choices(value.body), *_choices(value.orelse)]
+    if isinstance(value, ast.Constant | ast.JoinedStr):
+        return _fill(value)
+    if isinstance(value, ast.Call):
+        value = value.func
+    return [_SAMPLES.get(value.id, "7") if isinstance(value, ast.Name) else "7"]
+
+
+def english_runs(text: str) -> list[str]:
+    """Two or more English words in a row."""
+    return re.findall(r"(?<![\w./'-])[A-Za-z][a-z']+(?:[ ,;:]+[A-Za-z][a-z']+)+(?![\w./-])", text)

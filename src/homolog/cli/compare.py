@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,45 +50,51 @@ def compare(
     """
     from homolog.checkpoint.budget import parse_bytes
     from homolog.cli import output
-    from homolog.cli.languages import choose_language, console_speaking
+    from homolog.cli.languages import announce, spoken
     from homolog.cli.progress import Progress
 
     if report:
         output.check_target(report, force=force)
-    language = choose_language(lang)
     allowed = None if budget is None else parse_bytes(budget)
-    from homolog.pipeline import compare as compare_models
+    with spoken(lang) as language:
+        from homolog.pipeline import compare as compare_models
 
-    with Progress(quiet=quiet) as progress:
-        comparison = compare_models(
-            a,
-            b,
-            seed=seed,
-            units=units,
-            deep=deep,
-            full=full,
-            budget=allowed,
-            offline=offline,
-            progress=progress,
-            announce=None if quiet else output.note,
-        )
-    document = output.canonical(comparison.to_json())
-    if report:
-        from homolog.report.html import write_report
+        with Progress(quiet=quiet) as progress:
+            comparison = compare_models(
+                a,
+                b,
+                seed=seed,
+                units=units,
+                deep=deep,
+                full=full,
+                budget=allowed,
+                offline=offline,
+                progress=progress,
+                announce=None if quiet else announce,
+            )
+        document = output.canonical(comparison.to_json())
+        if report:
+            from homolog.report.html import write_report
 
-        write_report(document, report, overwrite=force, lang=language)
+            write_report(document, report, overwrite=force, lang=language)
+        _show(document, json=json, quiet=quiet)
+        if report and not quiet:
+            from homolog.report.language import t
+
+            output.note(t("report written to {path}", path=report))
+    return comparison.exit_code
+
+
+def _show(document: dict[str, Any], *, json: bool, quiet: bool) -> None:
+    from homolog.cli import output
+
     if json:
         output.print_json(document)
     elif quiet:
-        from homolog.report.words import tell
+        from homolog.report.language import translate
 
-        with console_speaking(language):
-            typer.echo(tell(document["sentence"], 10_000))
+        typer.echo(translate(document["sentence"]))
     else:
         from homolog.report.terminal import print_comparison
 
-        with console_speaking(language):
-            print_comparison(document, output.console())
-    if report and not quiet:
-        output.note(f"report written to {report}")
-    return comparison.exit_code
+        print_comparison(document, output.console())

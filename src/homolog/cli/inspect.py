@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from homolog.cli.languages import Lang
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -34,6 +36,7 @@ def inspect(
         ),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: read what earlier runs fetched.")] = False,
+    lang: Lang = None,
 ) -> int:
     """Say what a checkpoint holds.
 
@@ -42,20 +45,22 @@ def inspect(
     from homolog.checkpoint.budget import parse_bytes
     from homolog.checkpoint.session import Session
     from homolog.cli import output
+    from homolog.cli.languages import announce, spoken
     from homolog.cli.progress import Progress
     from homolog.roles.inspect import inspect as inspect_checkpoint
     from homolog.sketch.opened import SketchFile, open_model
 
     session = Session(budget=None if budget is None else parse_bytes(budget), offline=offline)
-    with open_model(m, session) as checkpoint, Progress() as progress:
-        if isinstance(checkpoint, SketchFile):
-            return _inspect_sketch(checkpoint, json=json)
-        progress.follow("reading", lambda: checkpoint.meter.bytes, checkpoint.nbytes)
-        inspection = inspect_checkpoint(checkpoint, values=values, announce=output.note)
-    if json:
-        output.print_json(inspection.to_json())
-    else:
-        _print_summary(inspection, output.console())
+    with spoken(lang):
+        with open_model(m, session) as checkpoint, Progress() as progress:
+            if isinstance(checkpoint, SketchFile):
+                return _inspect_sketch(checkpoint, json=json)
+            progress.follow("reading", lambda: checkpoint.meter.bytes, checkpoint.nbytes)
+            inspection = inspect_checkpoint(checkpoint, values=values, announce=announce)
+        if json:
+            output.print_json(inspection.to_json())
+        else:
+            _print_summary(inspection, output.console())
     return 0
 
 
@@ -74,32 +79,48 @@ def _print_summary(inspection: Inspection, console: Console) -> None:
     from rich.table import Table
 
     from homolog.cli.output import printable
+    from homolog.report.language import t, translate
 
     anatomy, dims = inspection.anatomy, inspection.anatomy.dims
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    unknown = f": {anatomy.reason}" if anatomy.reason else ""
-    heads = f", {dims.heads} heads of {dims.head_dim}" if dims.heads else ""
-    experts = f", {dims.experts} experts" if dims.experts else ""
-    read = f"{inspection.read['bytes']:,} of {inspection.read['of']:,} bytes"
+    count = len(inspection.files)
+    sizes = t(
+        "{layers} layers, width {width}, {ffn} FFN units, {vocab} tokens",
+        layers=dims.layers,
+        width=dims.width,
+        ffn=dims.ffn,
+        vocab=dims.vocab,
+    )
+    if dims.heads:
+        sizes += t(", {n} heads of {size}", n=dims.heads, size=dims.head_dim)
+    if dims.experts:
+        sizes += t(", {n} experts", n=dims.experts)
+    known = anatomy.architecture
+    if anatomy.reason:
+        known = t("{name}: {value}", name=known, value=translate(anatomy.reason))
+    form = inspection.format
+    form = t("{format}, {n} files", format=form, n=count) if count > 1 else t("{format}, 1 file", format=form)
     for name, value in (
-        ("model", inspection.id),
-        ("format", f"{inspection.format}, {len(inspection.files)} file{'s' if len(inspection.files) > 1 else ''}"),
-        ("architecture", anatomy.architecture + unknown),
-        ("parameters", f"{inspection.parameters:,} in {inspection.tensors} tensors"),
-        ("dtypes", ", ".join(f"{dtype} {count:,}" for dtype, count in inspection.dtypes.items())),
+        (t("model"), inspection.id),
+        (t("format"), form),
+        (t("architecture"), known),
+        (t("parameters"), t("{n} in {tensors} tensors", n=f"{inspection.parameters:,}", tensors=inspection.tensors)),
+        (t("dtypes"), t(", ").join(f"{dtype} {count:,}" for dtype, count in inspection.dtypes.items())),
+        (t("sizes"), sizes),
         (
-            "sizes",
-            f"{dims.layers} layers, width {dims.width}, {dims.ffn} FFN units, {dims.vocab} tokens{heads}{experts}",
+            t("read"),
+            t("{part} of {whole} bytes", part=f"{inspection.read['bytes']:,}", whole=f"{inspection.read['of']:,}"),
         ),
-        ("read", read),
-        *(("note", note) for note in inspection.notes),
-        *(("missing", role) for role in anatomy.missing),
-        *(("warning", warning) for warning in inspection.warnings),
+        *((t("note"), translate(note)) for note in inspection.notes),
     ):
-        style = "yellow" if name in {"missing", "warning"} else None
-        facts.add_row(name, printable(value), style=style)
+        facts.add_row(name, printable(value))
+    for name, value in (
+        *((t("missing"), role) for role in anatomy.missing),
+        *((t("warning"), warning) for warning in inspection.warnings),
+    ):
+        facts.add_row(name, printable(translate(value)), style="yellow")
     console.print(facts, markup=False)
     if inspection.roles:
         console.print(_tabulate_roles(inspection))
@@ -114,15 +135,17 @@ def _tabulate_roles(inspection: Inspection) -> Table:
     from rich.text import Text
 
     from homolog.cli.output import printable
+    from homolog.report.language import t
 
-    table = Table("role", "tensors", "shape", "stored as", "for example", box=box.SIMPLE_HEAD)
+    heads = (t("role"), t("tensors"), t("shape"), t("stored as"), t("for example"))
+    table = Table(*heads, box=box.SIMPLE_HEAD)
     kinds: dict[str, list[int]] = {}
     for index, role in enumerate(inspection.anatomy.views):
         kinds.setdefault(f"{role.kind}{'.' + role.detail if role.detail else ''} {role.part}", []).append(index)
     for kind, indices in kinds.items():
         found = [inspection.roles[index] for index in indices]
         shapes = dict.fromkeys(" × ".join(map(str, role.shape)) for role in found)
-        shape = next(iter(shapes)) if len(shapes) == 1 else f"{len(shapes)} shapes"
+        shape = next(iter(shapes)) if len(shapes) == 1 else t("{n} shapes", n=len(shapes))
         dtypes = ", ".join(dict.fromkeys(role.dtype for role in found))
         table.add_row(*(Text(printable(cell)) for cell in (kind, str(len(found)), shape, dtypes, found[0].tensor)))
     return table
@@ -135,11 +158,12 @@ def _tabulate_unused(inspection: Inspection) -> Table:
     from rich.text import Text
 
     from homolog.cli.output import printable
+    from homolog.report.language import t, translate
 
-    table = Table("without a role", "tensors", "for example", box=box.SIMPLE_HEAD)
+    table = Table(t("without a role"), t("tensors"), t("for example"), box=box.SIMPLE_HEAD)
     reasons: dict[str, list[str]] = {}
     for tensor, reason in inspection.anatomy.unused.items():
         reasons.setdefault(reason, []).append(tensor)
     for reason, tensors in reasons.items():
-        table.add_row(*(Text(printable(cell)) for cell in (reason, str(len(tensors)), tensors[0])))
+        table.add_row(*(Text(printable(cell)) for cell in (translate(reason), str(len(tensors)), tensors[0])))
     return table

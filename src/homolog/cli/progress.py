@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class Progress:
             self._bar = Bar(console=console, transient=True)
             self._task = self._bar.add_task(text)
             self._bar.start()
-        self._bar.update(self._task, description=text, completed=done, total=total)
+        from homolog.report.language import translate
+
+        self._bar.update(self._task, description=translate(text), completed=done, total=total)
 
     def follow(self, text: str, done: Callable[[], int], total: int) -> None:
         """Ask ``done`` from time to time: for work that counts what it did, but reports to nobody."""
@@ -51,7 +54,8 @@ class Progress:
             while not self._ended.wait(0.2):
                 self(text, done(), total)
 
-        threading.Thread(target=ask, daemon=True).start()
+        # a thread begins with a context of its own, in which English is spoken
+        threading.Thread(target=copy_context().run, args=(ask,), daemon=True).start()
 
     def __enter__(self) -> Self:
         return self

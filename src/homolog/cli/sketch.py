@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from homolog.cli.languages import Lang
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -38,6 +40,7 @@ def sketch(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: read what earlier runs fetched.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
+    lang: Lang = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing, and no progress.")] = False,
 ) -> int:
     """Write what a comparison needs of M to a small file.
@@ -47,6 +50,7 @@ def sketch(
     """
     from homolog.checkpoint.budget import parse_bytes
     from homolog.cli import output
+    from homolog.cli.languages import announce, spoken
     from homolog.cli.progress import Progress
     from homolog.provenance import Provenance, Stopwatch
     from homolog.sketch.make import make_sketch
@@ -54,26 +58,27 @@ def sketch(
     watch = Stopwatch()
     options: dict[str, object] = {"full": full, "seed": seed, "units": units, "dimensions": dimensions}
     defaults: dict[str, object] = {"full": False, "seed": 0, "units": 64, "dimensions": 96}
-    with Progress(quiet=quiet) as progress:
-        stored = make_sketch(
-            m,
-            out,
-            full=full,
-            force=force,
-            seed=seed,
-            units=units,
-            dimensions=dimensions,
-            budget=None if budget is None else parse_bytes(budget),
-            offline=offline,
-            progress=progress,
-            announce=None if quiet else output.note,
-        )
-    if json:
-        made = Provenance.of("sketch", (m, "-o", str(out)), options, defaults)
-        document = describe(stored, out)
-        output.print_json({**document, "provenance": made.to_json(), "run": watch.read().to_json()})
-    elif not quiet:
-        print_sketch(stored, out, output.console())
+    with spoken(lang):
+        with Progress(quiet=quiet) as progress:
+            stored = make_sketch(
+                m,
+                out,
+                full=full,
+                force=force,
+                seed=seed,
+                units=units,
+                dimensions=dimensions,
+                budget=None if budget is None else parse_bytes(budget),
+                offline=offline,
+                progress=progress,
+                announce=None if quiet else announce,
+            )
+        if json:
+            made = Provenance.of("sketch", (m, "-o", str(out)), options, defaults)
+            document = describe(stored, out)
+            output.print_json({**document, "provenance": made.to_json(), "run": watch.read().to_json()})
+        elif not quiet:
+            print_sketch(stored, out, output.console())
     return 0
 
 
@@ -93,28 +98,67 @@ def print_sketch(stored: Stored, path: Path, console: Console) -> None:
     from rich.table import Table
 
     from homolog.cli.output import printable
+    from homolog.report.language import t, translate
 
     document = stored.to_json()
     made, kept, dims = document["made_from"], document["kept"], document["made_from"]["dims"]
-    rebuilt = "can be rebuilt" if kept["rows_can_be_rebuilt"] else "cannot be rebuilt"
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    rows = {"n": f"{kept['rows']:,}", "numbers": kept["numbers_a_row"], "of": kept["row_width"]}
     for name, value in (
-        ("sketch", f"{path.name}, {path.stat().st_size:,} bytes, version {document['version']}"),
-        ("of", f"{made['architecture']}, {made['parameters']:,} parameters in {made['tensors']} tensors"),
-        ("sizes", f"{dims['layers']} layers, width {dims['width']}, {dims['ffn']} FFN units, {dims['vocab']} tokens"),
-        ("files", ", ".join(file["name"] for file in made["files"][:8])),
-        ("read", f"{made['read']['bytes']:,} of {made['read']['of']:,} bytes"),
-        ("bound to", made["digest"]),
-        ("all tensors", made["full_digest"] or "not read: made without --full"),
-        ("sketch's own", f"sha256:{document['sha256']}"),
-        ("as they were", f"{kept['verbatim_numbers']:,} numbers ({kept['verbatim_share']:.3%} of the model)"),
         (
-            "projected",
-            f"{kept['rows']:,} rows, {kept['numbers_a_row']} numbers of {kept['row_width']} each: they {rebuilt}",
+            t("sketch"),
+            t(
+                "{name}, {size} bytes, version {version}",
+                name=path.name,
+                size=f"{path.stat().st_size:,}",
+                version=document["version"],
+            ),
         ),
-        *(("note", text) for text in stored.limits),
+        (
+            t("made from"),
+            t(
+                "{architecture}, {n} parameters in {tensors} tensors",
+                architecture=made["architecture"],
+                n=f"{made['parameters']:,}",
+                tensors=made["tensors"],
+            ),
+        ),
+        (
+            t("sizes"),
+            t(
+                "{layers} layers, width {width}, {ffn} FFN units, {vocab} tokens",
+                layers=dims["layers"],
+                width=dims["width"],
+                ffn=dims["ffn"],
+                vocab=dims["vocab"],
+            ),
+        ),
+        (t("files"), t(", ").join(file["name"] for file in made["files"][:8])),
+        (
+            t("read"),
+            t("{part} of {whole} bytes", part=f"{made['read']['bytes']:,}", whole=f"{made['read']['of']:,}"),
+        ),
+        (t("bound to"), made["digest"]),
+        (t("all tensors"), made["full_digest"] or t("not read: made without --full")),
+        (t("sketch's own"), f"sha256:{document['sha256']}"),
+        (
+            t("as they were"),
+            t(
+                "{n} numbers ({share} of the model)",
+                n=f"{kept['verbatim_numbers']:,}",
+                share=f"{kept['verbatim_share']:.3%}",
+            ),
+        ),
+        (
+            t("projected"),
+            t("{n} rows, {numbers} numbers of {of} each: they can be rebuilt", **rows)
+            if kept["rows_can_be_rebuilt"]
+            else t("{n} rows, {numbers} numbers of {of} each: they cannot be rebuilt", **rows),
+        ),
     ):
-        table.add_row(name, printable(str(value)), style="yellow" if name == "note" else None)
+        table.add_row(name, printable(str(value)))
+    for text in stored.limits:
+        table.add_row(t("note"), printable(translate(text)), style="yellow")
     console.print(table, markup=False)

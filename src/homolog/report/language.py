@@ -103,7 +103,7 @@ class _Catalogue:
     sentences: Mapping[str, str]
     """Those without gaps."""
     patterns: tuple[tuple[re.Pattern[str], str], ...]
-    """Those with gaps, the most words first: of two that fit, it says more."""
+    """Those with gaps, those that begin with words and have the most of them first: of two that fit, they say more."""
 
 
 @cache
@@ -115,7 +115,7 @@ def _load(language: str) -> _Catalogue:
             if file.name.endswith(".toml"):
                 (words if file.name == "words.toml" else sentences).update(tomllib.loads(file.read_text("utf-8")))
     gapped = [template for template, translation in sentences.items() if "{" in template and translation]
-    gapped.sort(key=lambda template: -sum(len(literal) for literal, *_ in Formatter().parse(template)))
+    gapped.sort(key=lambda text: (text[0] == "{", -sum(len(literal) for literal, *_ in Formatter().parse(text))))
     return _Catalogue(
         {text: translation for text, translation in words.items() if translation},
         {text: translation for text, translation in sentences.items() if translation and "{" not in text},
@@ -123,12 +123,18 @@ def _load(language: str) -> _Catalogue:
     )
 
 
+_CONTENTS = {"": ".+?", "d": r"[-−]?\d(?:[\d.,–−-]*\d)?", "w": r"\S+", "n": r"\d[\d, –]*", "k": r"\w+(?: \(\w+\))?"}
+
+
 def _own(text: str) -> str:
     return _load(_spoken.get()).words.get(text, text)
 
 
 def _compile(template: str) -> re.Pattern[str]:
-    """What a template can have made. ``{n:d}`` is a number.
+    """What a template can have made.
+
+    ``{n:d}`` is a number, ``{name:w}`` a word, ``{layers:n}`` several numbers, ``{kind:k}`` a kind of them, such as ``fp8 (E4M3)``; a gap
+    that says nothing holds any text.
 
     Every gap but the last ends where the text after it first occurs, and is not tried again: a hostile name costs no more than others.
     """
@@ -136,7 +142,6 @@ def _compile(template: str) -> re.Pattern[str]:
     pattern = re.escape(parts[0][0])
     gaps = [(name, spec, parts[place + 1][0]) for place, (_, name, spec, _) in enumerate(parts) if name is not None]
     for place, (name, spec, following) in enumerate(gaps):
-        content = r"[-−–\d.,]+" if spec == "d" else r".+?"
-        gap = f"(?P<{name}>{content}){re.escape(following)}"
+        gap = f"(?P<{name}>{_CONTENTS[spec or '']}){re.escape(following)}"
         pattern += gap if place == len(gaps) - 1 else f"(?>{gap})"
     return re.compile(pattern, re.DOTALL)
