@@ -7,6 +7,7 @@ from typing import Any
 
 from homolog.lab import disguises, quantise, widening
 from homolog.lab.operations import OPERATIONS
+from homolog.lab.registry import is_defined
 from homolog.lab.shape import Shape
 
 __all__ = ["MERGE_RECIPES", "Step", "list_recipes"]
@@ -29,10 +30,8 @@ MERGE_RECIPES: Mapping[str, Step] = {
 def list_recipes(shape: Shape, unused: Sequence[int]) -> dict[str, tuple[Step, ...]]:
     """The recipes that a model of this shape allows; ``unused`` are rows of its embedding that stand for tokens no text contains.
 
-    The operations are not defined for GPT-2's layout, so there are none for it.
+    A recipe with an operation that is not defined for the model's family is left out.
     """
-    if shape.family == "gpt2":
-        return {}
     moe, seed = bool(shape.experts), 1
     half, every = shape.ffn // 2, list(range(shape.layers))
     middle = shape.layers // 2
@@ -73,17 +72,14 @@ def list_recipes(shape: Shape, unused: Sequence[int]) -> dict[str, tuple[Step, .
             for format_ in ("int8", "int4", "fp8", "nf4")
         },
     }
-    if moe:
-        recipes["experts_permuted"] = ({"kind": "permute_experts", "seed": seed},)
-        return recipes
-    return recipes | {
+    recipes |= {
+        "experts_permuted": ({"kind": "permute_experts", "seed": seed},),
         "units_split": (split,),
         "ffn_pruned": ({"kind": "prune_ffn", "units": half},),
         "ffn_widened": ({"kind": "widen_ffn", "units": half, "seed": seed},),
         "ffn_interleaved": ({"kind": "widen_ffn", "units": half, "interleave": True, "seed": seed},),
-        **(
-            {"upcycled": ({"kind": "upcycle", "experts": 4, "chosen": 2, "seed": seed, "noise": 0.1},)}
-            if shape.family == "qwen2"
-            else {}
-        ),
+        "upcycled": ({"kind": "upcycle", "experts": 4, "chosen": 2, "seed": seed, "noise": 0.1},),
+    }
+    return {
+        name: steps for name, steps in recipes.items() if all(is_defined(step["kind"], shape.family) for step in steps)
     }

@@ -27,6 +27,17 @@ from homolog.version import __version__
 __all__ = ["RESULTS", "Result", "run_arena"]
 
 RESULTS = "results.jsonl"
+_MAKING = (
+    "lab/disguises.py",
+    "lab/merges.py",
+    "lab/operations",
+    "lab/parts.py",
+    "lab/quantise.py",
+    "lab/registry.py",
+    "lab/shape.py",
+    "lab/widening.py",
+)
+"""The parts of the package that make derived models."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -186,7 +197,8 @@ def _describe(pair: Pair, method: str, score: MethodScore) -> Result:
 
 
 def _key(zoo: Zoo, pair: Pair, method: Method) -> str:
-    return f"{method.name} {pair.digest(zoo)} {pair.operation} {_code_digest(method.code)}"
+    made = () if pair.a.is_trained and pair.b.is_trained else _MAKING
+    return f"{method.name} {pair.digest(zoo)} {pair.operation} {_code_digest((*method.code, *made))}"
 
 
 @cache

@@ -21,7 +21,9 @@ __all__ = ["TIER_1", "VERDICT"]
 
 _CODE = (
     "align",
+    "bank",
     "checkpoint",
+    "comparison.py",
     "derivation",
     "pipeline.py",
     "probes",
