@@ -32,8 +32,8 @@ def test_truth_follows_the_records(small_zoo: Path) -> None:
         ("a-same-1x", "a-zh-1x"): ("related", "siblings"),
         ("a", "a-order2"): ("shared_initialisation", "shared_initialisation"),
         ("a-order2", "a-zh-1x"): ("shared_initialisation", "shared_initialisation"),
-        ("a", "b"): ("independent", "independent"),
-        ("b", "g"): ("independent", "independent"),
+        ("a", "b"): ("independent", "other_seed"),
+        ("b", "g"): ("independent", "other_shape"),
     }
     for names, expected in truth.items():
         pair = pairs[frozenset(names)]
@@ -53,6 +53,7 @@ def test_every_recipe_is_tried_on_a_relative_and_on_a_stranger(small_zoo: Path) 
     for operation in MERGE_RECIPES:
         assert counts[operation, "related"] == 1, "only a has two descendants of its shape"
     assert counts["units_sorted", "independent"] == 1
+    assert counts["untrained", "independent"] == 3
     assert {pair.label for pair in derived} == {"related", "independent"}
 
 
@@ -98,9 +99,10 @@ def test_a_case_of_another_recipe_has_another_digest(small_zoo: Path) -> None:
 def test_recipes_name_operations_that_exist(family: str) -> None:
     shape = Shape(family=family, tied=family == "gpt2", experts=4 if family == "qwen2_moe" else 0, shared_ffn=64)
     recipes = list_recipes(shape, [0, 1])
-    assert bool(recipes) == (family != "gpt2")
+    assert len(recipes) >= 15
     assert all(step["kind"] in OPERATIONS for steps in recipes.values() for step in steps)
-    assert ("upcycled" in recipes) == (family == "qwen2")
+    assert ("residual_rotated" in recipes) == (family != "gpt2")
+    assert ("upcycled" in recipes) == (family in ("llama", "qwen2"))
     assert ("experts_permuted" in recipes) == (family == "qwen2_moe")
 
 
@@ -127,7 +129,54 @@ def test_a_folder_without_models_is_no_zoo(tmp_path: Path) -> None:
 
 
 def test_the_zoo_holds_what_the_arena_needs() -> None:
-    counts = Counter(pair.label for pair in plan_pairs(read_zoo(_ZOO)))
-    assert counts["related"] >= 150
-    assert counts["independent"] >= 200
+    zoo = read_zoo(_ZOO)
+    pairs = plan_pairs(zoo)
+    counts = Counter(pair.label for pair in pairs)
+    trained = Counter(pair.label for pair in pairs if pair.a.is_trained and pair.b.is_trained)
+    made = {pair.b.name for pair in pairs if pair.label == "related" and not pair.b.is_trained}
+    strangers = Counter(pair.operation for pair in pairs if pair.label == "independent")
+    assert len({lineage for pair in pairs for lineage in pair.lineages}) >= 30
+    assert trained["independent"] >= 500
     assert counts["shared_initialisation"] >= 6
+    assert len(made) >= 60
+    for kind in (
+        "distilled",
+        "layers_duplicated",
+        "other_seed",
+        "other_shape",
+        "units_sorted",
+        "untrained",
+        "upcycled",
+    ):
+        assert strangers[kind] >= 10, kind
+
+
+def test_records_that_leave_a_key_of_the_shape_to_its_default_are_of_one_shape() -> None:
+    pairs = plan_pairs(read_zoo(_ZOO))
+    merged = {pair.b.sources[0] for pair in pairs if pair.operation == "merged_ties"}
+    assert merged == {"a", "c", "g"}, "the lineages with two descendants of the shape of their base"
+    assert {pair.b.sources[0] for pair in pairs if pair.operation == "residual_rotated"} >= {"c-zh-1x", "d-zh-1x"}
+
+
+def test_random_numbers_have_the_shape_of_a_model_and_none_of_its_numbers(small_zoo: Path) -> None:
+    zoo = read_zoo(small_zoo)
+    pair = next(pair for pair in plan_pairs(zoo) if pair.b.name == "b untrained")
+    assert (pair.a.name, pair.label, pair.operation, pair.lineages) == ("b", "independent", "untrained", ("b",))
+    with open_case(pair.a, zoo) as trained, open_case(pair.b, zoo) as drawn, Model(trained) as a, Model(drawn) as b:
+        assert a.roles == b.roles
+        assert a.vocabulary is not None
+        assert b.vocabulary == a.vocabulary
+        for role in a.blocks():
+            assert abs(np.corrcoef(a.read(role).ravel(), b.read(role).ravel())[0, 1]) < 0.05
+
+
+def test_what_repeats_itself_meets_every_other_base(small_zoo: Path) -> None:
+    zoo = read_zoo(_ZOO)
+    pairs = plan_pairs(zoo)
+    for name in ("a-solar", "q-upcycled"):
+        met = {pair.a.name for pair in pairs if pair.b.name == name} | {
+            pair.b.name for pair in pairs if pair.a.name == name
+        }
+        assert met >= set("abcdgkmqs") | {"deep"}
+    doubled = [pair for pair in plan_pairs(read_zoo(small_zoo)) if pair.b.name == "b + layers_duplicated"]
+    assert {pair.a.name for pair in doubled} == {"a", "b"}

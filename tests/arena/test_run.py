@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,19 @@ def test_a_model_that_was_made_anew_is_scored_anew(small_zoo: Path, pairs: list[
     changed["b"].__dict__["digest"] = "another"
     run_arena(replace(zoo, records=changed), pairs, [second.method()], tmp_path)
     assert second.asked == sum("b" in (*pair.a.sources, *pair.b.sources) for pair in pairs)
+
+
+def test_a_slow_method_is_asked_about_a_few_pairs_of_every_kind(small_zoo: Path, tmp_path: Path) -> None:
+    zoo = read_zoo(small_zoo)
+    pairs = plan_pairs(zoo)[:14]
+    slow, other = Counting(), Counting()
+    methods = [other.method(), replace(slow.method(), name="slow", most=2)]
+    results = run_arena(zoo, pairs, methods, tmp_path)
+    assert (other.asked, slow.asked) != (0, 0)
+    asked = [(r.label, r.operation) for r in results if r.method == "slow"]
+    kinds = Counter((pair.label, pair.operation) for pair in pairs)
+    assert Counter(asked) == {kind: min(2, count) for kind, count in kinds.items()}
+    assert len(results) == 14 + len(asked)
 
 
 def test_progress_is_told(small_zoo: Path, pairs: list[Pair], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from homolog.lab.shape import Shape, initialise
 from homolog.lab.store import load_model, round_weights, save_weights
 from homolog.sketch.vocabulary import read_vocabulary
 
-__all__ = ["Case", "Pair", "open_case", "plan_pairs"]
+__all__ = ["Case", "Pair", "open_case", "plan_pairs", "sample_pairs"]
 
 INDEPENDENT, RELATED, SHARED = "independent", "related", "shared_initialisation"
 _SIDE_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -85,6 +85,15 @@ class Pair:
 def plan_pairs(zoo: Zoo) -> list[Pair]:
     """Pairs of trained models, every derived model against its base and against independent ones, and bases against random numbers."""
     return [*_trained_pairs(zoo), *_derived_pairs(zoo), *_sorted_pairs(zoo), *_untrained_pairs(zoo)]
+
+
+def sample_pairs(pairs: Sequence[Pair], most: int) -> list[Pair]:
+    """``most`` pairs of every truth and operation, evenly over the plan, so that they come from as many lineages as may be."""
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for place, pair in enumerate(pairs):
+        kinds.setdefault((pair.label, pair.operation), []).append(place)
+    chosen = {places[i * len(places) // most] for places in kinds.values() for i in range(most)}
+    return [pairs[place] for place in sorted(chosen)]
 
 
 @contextmanager

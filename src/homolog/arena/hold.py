@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from homolog.arena.cases import Pair, plan_pairs
+from homolog.arena.cases import plan_pairs, sample_pairs
 from homolog.arena.methods.catalogue import choose_methods
 from homolog.arena.page import render_page
 from homolog.arena.run import Progress, run_arena
@@ -47,7 +47,7 @@ def hold_arena(
     models = read_zoo(zoo)
     pairs = plan_pairs(models)
     if quick:
-        pairs = _sample(pairs)
+        pairs = sample_pairs(pairs, _QUICK)
     results = run_arena(models, pairs, chosen, out, progress, jobs=jobs)
     lineages = {lineage for pair in pairs for lineage in pair.lineages}
     table = make_table(chosen, results, filter(models.is_held_out, lineages))
@@ -62,17 +62,6 @@ def hold_arena(
             _write(out / "arena.html", render_page(table, command)),
         ),
     )
-
-
-def _sample(pairs: Sequence[Pair]) -> list[Pair]:
-    seen: dict[tuple[str, str], int] = {}
-    kept = []
-    for pair in pairs:
-        kind = (pair.label, pair.operation)
-        seen[kind] = seen.get(kind, 0) + 1
-        if seen[kind] <= _QUICK:
-            kept.append(pair)
-    return kept
 
 
 def _write(path: Path, text: str) -> Path:

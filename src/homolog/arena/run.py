@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from homolog.arena.cases import Case, Pair, open_case
+from homolog.arena.cases import Case, Pair, open_case, sample_pairs
 from homolog.arena.methods.base import Method, MethodScore, Model
 from homolog.arena.methods.catalogue import choose_methods
 from homolog.arena.zoo import Zoo
@@ -92,7 +92,8 @@ def run_arena(
                 kept[key] = _from_json(result.to_json())
     except OSError as error:
         raise UsageError(f"{out}: the results cannot be written there ({error.strerror or error})") from error
-    wanted = [(_key(zoo, pair, method), pair) for pair in pairs for method in methods]
+    asked = _choose_asked(pairs, methods)
+    wanted = [(_key(zoo, pair, method), pair) for pair in pairs for method in asked[pair.name]]
     return [
         replace(kept[key], label=pair.label, operation=pair.operation, held_out=pair.held_out) for key, pair in wanted
     ]
@@ -106,7 +107,8 @@ def _score_missing(
     progress: Progress,
     jobs: int,
 ) -> Iterator[tuple[str, Result]]:
-    missing = {pair.name: [m for m in methods if _key(zoo, pair, m) not in kept] for pair in pairs}
+    asked = _choose_asked(pairs, methods)
+    missing = {pair.name: [m for m in asked[pair.name] if _key(zoo, pair, m) not in kept] for pair in pairs}
     waiting = [pair for pair in pairs if missing[pair.name]]
     # a derived model is made once for its neighbours
     groups = [list(group) for _, group in groupby(waiting, key=lambda pair: pair.b)]
@@ -128,6 +130,15 @@ def _score_missing(
                     yield from scores
                     done += 1
     progress("done", total, total)
+
+
+def _choose_asked(pairs: Sequence[Pair], methods: Sequence[Method]) -> dict[str, list[Method]]:
+    """The methods that each pair is put to."""
+    asked: dict[str, list[Method]] = {pair.name: [] for pair in pairs}
+    for method in methods:
+        for pair in pairs if method.most is None else sample_pairs(pairs, method.most):
+            asked[pair.name].append(method)
+    return asked
 
 
 _Scores = list[tuple[str, Result]]

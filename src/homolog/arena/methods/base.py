@@ -79,6 +79,8 @@ class Method:
     """The parts of the package that make the answer: when they change, so may it."""
     needs_roles: bool = True
     """Whether it is run only on checkpoints whose tensors homolog recognises."""
+    most: int | None = None
+    """Of how many pairs of every truth and operation it is asked, where all of them would take too long; the table says so."""
 
     def score(self, a: Model, b: Model) -> MethodScore:
         """The method's word on B as a descendant of A; a reason instead where its formula is not defined, or where it fails."""
