@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from math import log10
 from typing import Any
 
+import numpy as np
+
 from homolog.arena.cases import INDEPENDENT, RELATED, SHARED
 from homolog.arena.run import Result
 from homolog.arena.scores import curve
@@ -14,41 +16,63 @@ from homolog.report.charts.base import INK, PAIR, QUIET, RULE, Rows, Spec, finis
 __all__ = ["draw_p_plot", "draw_roc", "draw_scores"]
 
 _ROWS = {RELATED: "related", SHARED: "shared start", INDEPENDENT: "independent"}
+_BINS = 40
 _FAR = 60.0
 """Values of -log10 p are drawn up to here: beyond, more is no more."""
 
 
 def draw_scores(results: Sequence[Result], threshold: float | None, *, is_p_value: bool) -> Spec:
-    """One tick a pair, in one row for each truth; the method's own threshold as a line."""
+    """A histogram for each truth, one above the other on one axis; the method's own threshold as a line.
+
+    The highest bar of each fills its row; a bar of one pair can still be seen.
+    """
     import altair as alt  # noqa: PLC0415 - half a second that only a page has to pay
 
     def shown(value: float) -> float:
         return min(value, _FAR) if is_p_value else value
 
-    ticks: Rows = [
-        {
-            "row": _ROWS[r.label],
-            "x": shown(r.score.value),
-            "says": f"{r.a} and {r.b} ({r.operation}): {r.score.value:.4g}",
-        }
-        for r in results
-        if r.score.value is not None
-    ]
-    order = list(_ROWS.values())
-    x = alt.X("x", type="quantitative", scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(title=None, tickCount=5))
-    y = alt.Y("row", type="nominal", sort=order, axis=alt.Axis(title=None, domain=False, ticks=False))
-    colour = alt.Color("row", type="nominal", legend=None, scale=alt.Scale(domain=order, range=[PAIR, INK, QUIET]))
+    values = {
+        label: [shown(r.score.value) for r in results if r.label == label and r.score.value is not None]
+        for label in _ROWS
+    }
+    every = [value for row in values.values() for value in row]
+    edges = np.histogram_bin_edges([*every, *([] if threshold is None else [shown(threshold)])] or [0.0], _BINS)
+    bars: Rows = []
+    for place, (label, row) in enumerate(reversed(values.items())):
+        counts, _ = np.histogram(row, edges)
+        for count, start, stop in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            if count:
+                height = max(0.05, 0.86 * count / int(counts.max()))
+                told = f"{count} of {len(row)} pairs ({_ROWS[label]}): {start:.4g} to {stop:.4g}"
+                bars.append(
+                    {"row": _ROWS[label], "from": start, "to": stop, "y": place, "top": place + height, "says": told}
+                )
+    names = list(_ROWS.values())
+    x = alt.X(
+        "from", type="quantitative", scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(title=None, tickCount=5)
+    )
+    ground = alt.Axis(
+        title=None,
+        domain=False,
+        ticks=False,
+        values=[place + 0.4 for place in range(len(names))],
+        labelExpr=f"{names[::-1]}[floor(datum.value)]",
+    )
+    y = alt.Y("y", type="quantitative", scale=alt.Scale(domain=[0, len(names)], nice=False), axis=ground)
+    colour = alt.Color("row", type="nominal", legend=None, scale=alt.Scale(domain=names, range=[PAIR, INK, QUIET]))
     layers: list[Any] = [
-        alt.Chart(alt.NamedData("ticks"))
-        .mark_tick(thickness=1.4, opacity=0.55, bandSize=22)
-        .encode(x=x, y=y, color=colour, tooltip=says())
+        alt.Chart(alt.NamedData("bars"))
+        .mark_rect(opacity=0.75)
+        .encode(x=x, x2=alt.X2("to"), y=y, y2=alt.Y2("top"), color=colour, tooltip=says()),
+        alt.Chart(alt.NamedData("grounds")).mark_rule(color=RULE).encode(y=y),
     ]
     if threshold is not None:
         layers.append(
             alt.Chart(alt.NamedData("line")).mark_rule(color=INK, strokeDash=[3, 3]).encode(x=x, tooltip=says())
         )
-    line = [{"x": shown(threshold), "says": f"its own threshold: {threshold:g}"}] if threshold is not None else []
-    return finish(alt.layer(*layers), 130, ticks=ticks, line=line)
+    line = [{"from": shown(threshold), "says": f"its own threshold: {threshold:g}"}] if threshold is not None else []
+    grounds: Rows = [{"y": place} for place in range(len(names))]
+    return finish(alt.layer(*layers), 190, bars=bars, grounds=grounds, line=line)
 
 
 def draw_roc(results: Sequence[Result]) -> Spec:

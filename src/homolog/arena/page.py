@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homolog.arena.charts import draw_p_plot, draw_roc, draw_scores
+from homolog.arena.exact import list_descents, list_honesty
 from homolog.arena.table import Matrix, Table, list_figures
 from homolog.report.charts.base import Spec
 from homolog.report.page import fill_page
@@ -36,6 +37,8 @@ def render_page(table: Table, command: str) -> str:
                 False,
             ),
         ],
+        "honesty": list_honesty(table.methods, table.results),
+        "descents": list_descents(table.results),
         "methods": list(_methods(table, charts)),
     }
     return fill_page("arena.html.j2", view, charts, package="homolog.arena")

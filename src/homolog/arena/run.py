@@ -33,7 +33,6 @@ _MAKING = (
     "lab/operations",
     "lab/parts.py",
     "lab/quantise.py",
-    "lab/registry.py",
     "lab/shape.py",
     "lab/widening.py",
 )

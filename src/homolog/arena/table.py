@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from homolog.arena.cases import INDEPENDENT, RELATED, SHARED
+from homolog.arena.exact import list_descents, list_honesty
 from homolog.arena.methods.base import Method
 from homolog.arena.run import Result
 from homolog.arena.scores import Estimate, Summary, is_found, summarise
@@ -91,12 +92,16 @@ def write_markdown(table: Table) -> str:
                 _markdown(list_figures(table)),
                 "## What fools them",
                 _fooled(table),
+                "## How p-values fall on independent pairs",
+                _honesty(table),
                 "## Without an answer",
                 _unanswered(table),
                 "## Found, by operation",
                 _markdown_matrix(table, table.found),
                 "## Accused, by operation",
                 _markdown_matrix(table, table.accused),
+                "## Every derived model",
+                _descents(table),
             ]
         )
         + "\n"
@@ -146,6 +151,23 @@ def _fooled(table: Table) -> str:
     rows = [["method", "misses", "accuses the independent under"]]
     rows += [[s.method, _list(s.missed), _list(s.accused)] for s in table.summaries if s.reason is None and s.answered]
     return _markdown(rows)
+
+
+def _honesty(table: Table) -> str:
+    rows = list_honesty(table.methods, table.results)
+    if len(rows) == 1:
+        return "No method here gives p-values."
+    return (
+        "The largest excess is that of (share of pairs with p or less) over p: at most 1 where the p–p plot is on or above the "
+        "diagonal everywhere.\n\n" + _markdown(rows)
+    )
+
+
+def _descents(table: Table) -> str:
+    rows = list_descents(table.results)
+    if len(rows) == 1:
+        return "homolog-tier1 was not among the methods."
+    return "log10 p of homolog's exact test, each model against the one that it was made from.\n\n" + _markdown(rows)
 
 
 def _unanswered(table: Table) -> str:
