@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from tests.report.map_parts import given, low_rank, merges, tensors, upcycled_experts, vocabulary
 from tests.report.sample_parts import Json, absent, agreement, comparison, counts, exhibits, finding, group, model
 
 
@@ -365,6 +366,51 @@ def aligned() -> Json:
     )
 
 
+def upcycled() -> Json:
+    """A dense model made into a mixture of experts, with every other part of the map there is."""
+    n, of = 5, 144
+    rows = [
+        group("ffn.rows", (i, i), of, of, 0.98) | {"group": f"layer {i} shared expert ← layer {i}"} for i in range(n)
+    ]
+    units = {"b": 1296, "a": 144, "carried": 1008, "new": 288, "copied": 864, "split": 0, "pruned": 2, "widened": 1152}
+    return comparison(
+        model("zoo/q", "qwen2", (n, 64, 144, 512)),
+        model("zoo/q-upcycled", "qwen2_moe", (n, 64, 144, 528)),
+        verdict="related",
+        relation="a_to_b",
+        sentence="The weights support common descent: 144 of 144 FFN units of layer 0 shared expert ← layer 0 most resemble the "
+        "one of A with the same index, where independent training gives about 1.",
+        log10_p=-247.2,
+        strength="chance would do this less than once in 10^30",
+        inherited={"share": 0.78, "of": "ffn units of B", "low": 0.76, "high": 0.8, "units": 6480, "inherited": 5040},
+        findings=[finding("ffn.rows", rows), absent("experts.rows", "not a mixture of experts in both models")],
+        derivation={
+            "layers": [
+                {
+                    "b": i,
+                    "sources": [{"model": "a", "layer": i, "share": 1.0}],
+                    "frozen": i == 0,
+                    "units": units | {"order": "permuted" if i == 3 else "kept"},
+                }
+                for i in range(n)
+            ],
+            "operations": [
+                {"kind": "upcycled", "detail": "FFNs of A stand among the 8 experts of B's layers"},
+                {"kind": "vocabulary_changed", "detail": "512 rows in A, 528 in B"},
+            ],
+            "frozen_share": 0.2,
+            "facts": ["FFNs of A stand several times in B"],
+            "experts": upcycled_experts(n, 8, of),
+            "vocabulary": vocabulary(),
+            "tensors": tensors(n),
+            "low_rank": low_rank(n),
+            "merges": merges(n),
+            "given": given(),
+        },
+        exhibits=exhibits((n, n), 0.02, (0.9, 0.95, 0.85, 0.97), (0.98, 0.998), seed=16),
+    )
+
+
 def inconclusive() -> Json:
     """An architecture whose axes are ordered by design, and no tokenizer."""
     return comparison(
@@ -399,6 +445,23 @@ def inconclusive() -> Json:
 HOSTILE = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>{{7*7}}\u202egnp.\x1b[31m'\"&"
 
 
+def hostile_map() -> Json:
+    """All that a map can bring of a hostile string."""
+    parts = {
+        "vocabulary": vocabulary(),
+        "tensors": tensors(4),
+        "low_rank": low_rank(4),
+        "merges": merges(4),
+        "given": given(),
+    }
+    parts["vocabulary"] |= {"how": HOSTILE, "tables": {HOSTILE: parts["vocabulary"]["tables"]["embed"]}}
+    parts["tensors"]["rows"][0] |= {"kind": HOSTILE, "part": HOSTILE}
+    parts["low_rank"]["matrices"][0]["kind"] = HOSTILE
+    parts["merges"] |= {"text": HOSTILE, "models": [{"model": "a", "id": "a"}, {"model": "p2", "id": HOSTILE}]}
+    parts["given"] |= {"model": HOSTILE, "text": HOSTILE, "values": {HOSTILE: HOSTILE}}
+    return parts
+
+
 def hostile() -> Json:
     """The related sample with a hostile string wherever a checkpoint or its path can put one."""
     sample = related()
@@ -417,6 +480,7 @@ def hostile() -> Json:
     sample["derivation"]["facts"] = [HOSTILE]
     sample["derivation"]["operations"].append({"kind": HOSTILE, "detail": HOSTILE})
     sample["exhibits"]["std_curves"]["background"]["text"] = HOSTILE
+    sample["derivation"] |= hostile_map()
     sample["provenance"]["command"] = f"homolog compare '{HOSTILE}' b"
     sample["not_ruled_out"].append(HOSTILE)
     return sample
@@ -428,5 +492,6 @@ SAMPLES: dict[str, Callable[[], Json]] = {
     "shared_initialisation": shared_initialisation,
     "partly_related": partly_related,
     "aligned": aligned,
+    "upcycled": upcycled,
     "inconclusive": inconclusive,
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 from homolog.report.format import count, percent
 from homolog.report.language import t
-from homolog.report.layers import read_layers, read_ribbons
+from homolog.report.layers import LayerRow, read_layers, read_ribbons
 
 __all__ = ["arrange_columns"]
 
@@ -77,8 +77,8 @@ def arrange_columns(comparison: Json) -> dict[str, Any] | None:
                 "frozen": row.frozen,
                 "traced": bool(row.source),
                 "says": row.words,
-                "share": f"{100 * row.share:.1f}",
-                "percent": percent(row.share),
+                "share": f"{100 * _share(row, units.get(row.layer, {})):.1f}",
+                "percent": percent(_share(row, units.get(row.layer, {}))),
                 "source": row.source,
                 "from": t(" and ").join(str(ribbon.a) for ribbon in ribbons if ribbon.b == row.layer),
                 "extras": _extras(row.frozen, units.get(row.layer, {})),
@@ -102,9 +102,13 @@ def arrange_columns(comparison: Json) -> dict[str, Any] | None:
         "traced": sum(bool(row.source) for row in rows),
         "frozen": sum(row.frozen for row in rows),
         "unused": [layer for layer in range(of_a) if layer not in used] if used else [],
-        "has_new": any(row.share < 0.995 for row in rows if row.source),
         "counted": any(units.values()),
     }
+
+
+def _share(row: LayerRow, units: Json) -> float:
+    """Of the layer's units that have a source: over all its FFNs where they were counted, else over those that were sampled."""
+    return int(units["carried"]) / int(units["b"]) if row.source and units.get("b") else row.share
 
 
 def _height(layers: int, *, traced: bool) -> float:
@@ -125,7 +129,7 @@ def _extras(frozen: bool, units: Json) -> list[str]:
     """What else is to be said of a layer, in a few words each."""
     said = [t("bit-identical")] if frozen else []
     if units.get("new"):
-        said.append(t("{n} new units", n=count(units["new"])))
+        said.append(t("{n} new", n=count(units["new"])))
     if units.get("copied"):
         said.append(t("{n} copies", n=count(units["copied"])))
     if units.get("split"):

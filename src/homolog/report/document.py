@@ -9,6 +9,7 @@ from typing import Any
 from homolog.report.bodies import arrange_bodies
 from homolog.report.charts.matrix import HEAT_STEPS, draw_layer_matrix, matrix_width
 from homolog.report.columns import arrange_columns
+from homolog.report.derived import arrange_derived
 from homolog.report.done import list_operations
 from homolog.report.evidence import arrange_finding
 from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
@@ -60,6 +61,7 @@ def arrange(comparison: Json) -> dict[str, Any]:
         "inherited": _inherited(comparison.get("inherited")),
         "warnings": [tell(text) for text in comparison.get("warnings") or ()],
         "layers": arrange_columns(comparison),
+        "derived": arrange_derived(comparison.get("derivation") or {}, drawn),
         "bodies": arrange_bodies(comparison.get("agreement"), drawn),
         "matrix": _matrix(comparison.get("layer_matrix"), drawn),
         "operations": [
@@ -135,6 +137,7 @@ def _matrix(matrix: Json | None, drawn: dict[str, Any]) -> dict[str, Any] | None
         "expected": number(matrix["expected"]),
         "counts": matrix["counts"],
         "columns": max(len(row) for row in matrix["counts"]),
+        "pale": 4 * max(max(row, default=0) for row in matrix["counts"]) < int(matrix["of"]),
         "width": matrix_width(matrix),
         "steps": range(HEAT_STEPS),
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +41,7 @@ def print_comparison(comparison: Json, console: Console) -> None:
             if isinstance(part, Text):
                 _print_wrapped(part, console)
             else:
-                console.print(part)
+                _print_table(part, console)
         if block is not _read:
             console.print()
 
@@ -177,6 +178,16 @@ def _list(console: Console, title: str, entries: list[tuple[str, str]]) -> Itera
         if detail:
             entry += _text(console, t(": {detail}", detail=detail))
         yield Text(_INDENT) + entry
+
+
+def _print_table(table: Table, console: Console) -> None:
+    """Lines without trailing blanks, also where a cell takes several."""
+    for line in console.render_lines(table, pad=False):
+        while line and not line[-1].text.strip():
+            line.pop()
+        if line:
+            line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
+        console.print(Segments([*line, Segment.line()]), end="")
 
 
 def _print_wrapped(text: Text, console: Console) -> None:

@@ -12,8 +12,8 @@ __all__ = ["MARKS", "draw_coefficients"]
 
 _STYLES = (("circle", PAIR), ("square", INK), ("triangle-up", QUIET), ("diamond", PAIR), ("cross", INK))
 
-MARKS = ("●", "■", "▲", "◆", "✚")
-"""The same shapes as text, parent by parent, for the legend."""
+MARKS = tuple(zip("●■▲◆✚", (colour for _, colour in _STYLES), strict=True))
+"""The same shapes as text with their colours, parent by parent, for the legend."""
 
 
 def draw_coefficients(layers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Spec:
