@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from homolog.align.agreement import Agreement, measure_agreement
 from homolog.align.body import Block, Body, BodyPlan, read_body
-from homolog.align.canonical import Units, find_unwritten, merge_equal_gates, usable_units
+from homolog.align.canonical import Units, find_unread, merge_equal_gates, usable_units
 from homolog.align.invariants import describe_all
 from homolog.align.matching import unit_rows
 from homolog.checkpoint.base import Array
@@ -104,14 +104,15 @@ def test_split_units_merge_into_what_they_were(seed: int) -> None:
         np.concatenate([(up + noise) / (2 * a), (up - noise) / (2 * b)]),
         np.concatenate([a * down, b * down]),
     )
-    merged = merge_equal_gates(split.take(rng.permutation(2 * len(gate))))
-    assert len(merged) == len(gate)
+    found = merge_equal_gates(split.take(rng.permutation(2 * len(gate))))
+    merged = found.units
+    assert (len(merged), found.merged, found.opposed) == (len(gate), len(gate), 0)
     order = (unit_rows(gate) @ unit_rows(merged.gate).T).argmax(axis=1)
     assert merged.up is not None
     for before, after in ((up, merged.up), (down, merged.down)):
         cosine = np.abs((unit_rows(before) * unit_rows(after[order])).sum(axis=1))
         assert cosine.min() > 0.999
-    assert len(merge_equal_gates(block.units)) == len(gate)
+    assert merge_equal_gates(block.units).units is block.units
 
 
 def test_dead_units_and_unwritten_directions_are_left_out() -> None:
@@ -120,12 +121,25 @@ def test_dead_units_and_unwritten_directions_are_left_out() -> None:
     broken = block.units.down.copy()
     broken[3], broken[5, 2] = 0.0, np.nan
     assert len(usable_units(replace(block.units, down=broken))) == len(block.units) - 2
-    basis = draw_rotation(rng, 24)[:20]
-    written = rng.standard_normal((100, 20)) @ basis
-    silent = find_unwritten(written.T @ written)
+
+
+def test_what_nothing_reaches_is_found_behind_units_that_never_open() -> None:
+    """A stream of 20 directions in 24 channels: 40 units read noise in the other four as well, and 40 read nothing but that."""
+    rng = np.random.default_rng(1)
+    turn = np.asarray(draw_rotation(rng, 24), dtype=np.float32)
+
+    def rows(count: int, live: float, dead: float) -> Array:
+        sizes = np.repeat([live, dead], [20, 4])
+        return np.asarray((rng.standard_normal((count, 24)) * sizes) @ turn, dtype=np.float32)
+
+    true = Units(rows(40, 1, 10), rows(40, 1, 10), rows(40, 1, 0))
+    decoys = Units(rows(40, 0, 10), rows(40, 1, 1), rows(40, 1, 1))
+    silent = find_unread(rows(10, 1, 0), [true, decoys], 24)
     assert silent.shape == (24, 4)
-    assert np.allclose(basis @ silent, 0, atol=1e-5)
-    assert find_unwritten(np.eye(24)).shape == (24, 0)
+    assert np.allclose(turn[:20] @ silent, 0, atol=1e-4)
+    # without tokens all that is written counts, and the decoys write everywhere
+    assert find_unread(None, [true, decoys], 24).shape == (24, 0)
+    assert find_unread(None, [true], 24).shape == (24, 4)
 
 
 @given(_SEEDS, st.booleans())

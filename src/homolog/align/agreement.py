@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -58,6 +59,8 @@ class Agreement:
     """Units of B looked up in A in another frame, that of the embeddings or of the files: never the statistic, because universal
     features at the ends of the stack agree there in unrelated models."""
     absent: str | None = None
+    signless: bool = False
+    """Whether gates were compared up to their sign, because in one of the bodies they stand beside their opposites."""
 
     @property
     def body(self) -> float:
@@ -72,9 +75,12 @@ def measure_agreement(a: Body, b: Body, given: Frame | None = None) -> Agreement
             return Agreement(absent=f"{name} has no FFN whose units read and write the residual stream")
     if a.gated != b.gated:
         return Agreement(absent="the FFNs are of different kinds (gated or plain)")
-    frame, fit = fit_body_frame(a, b)
-    known = _NOTHING if given is None else _look_up(b, a, Frame(given.b, given.a))
-    return Agreement(_look_up(b, a, Frame(frame.b, frame.a)), _look_up(a, b, frame), fit, frame, known)
+    signless = a.signless or b.signless
+    frame, fit = fit_body_frame(a, b, signless=signless)
+    look_up = partial(_look_up, signless=signless)
+    known = _NOTHING if given is None else look_up(b, a, Frame(given.b, given.a))
+    forth, back = look_up(b, a, Frame(frame.b, frame.a)), look_up(a, b, frame)
+    return Agreement(forth, back, fit, frame, known, signless=signless)
 
 
 def match_units(a: Body, b: Body, agreement: Agreement) -> tuple[tuple[list[Array], ...], tuple[list[Array], ...]]:
@@ -92,6 +98,7 @@ def match_units(a: Body, b: Body, agreement: Agreement) -> tuple[tuple[list[Arra
             if other.layer != agreement.b_in_a.sources.get(block.layer):
                 continue
             cosine = gates @ unit_rows(other.units.gate @ agreement.frame.a).T
+            cosine = np.abs(cosine) if agreement.signless else cosine
             partner = cosine.argmax(axis=1)
             mutual = np.flatnonzero(cosine.argmax(axis=0)[partner] == np.arange(len(partner)))
             score = float(cosine[mutual, partner[mutual]].sum())
@@ -105,7 +112,7 @@ def match_units(a: Body, b: Body, agreement: Agreement) -> tuple[tuple[list[Arra
     return found
 
 
-def _look_up(wanted: Body, among: Body, frame: Frame) -> DirectedAgreement:
+def _look_up(wanted: Body, among: Body, frame: Frame, *, signless: bool) -> DirectedAgreement:
     """``frame.a`` belongs to the body ``wanted``, ``frame.b`` to ``among``."""
     turned = [_turn(block, frame.b, gated=among.gated) for block in among.blocks]
     starts = np.cumsum([0, *(len(parts[0]) for parts in turned)])
@@ -115,6 +122,7 @@ def _look_up(wanted: Body, among: Body, frame: Frame) -> DirectedAgreement:
     for block in wanted.blocks:
         parts = _turn(block, frame.a, gated=wanted.gated, most=_most(block))
         cosine = parts[0] @ gates.T
+        cosine = np.abs(cosine) if signless else cosine
         score = [float(cosine[:, x:y].max(axis=1).mean()) for x, y in pairwise(starts.tolist())]
         best = int(np.argmax(score))
         partner = cosine[:, starts[best] : starts[best + 1]].argmax(axis=1)
@@ -143,7 +151,7 @@ def _same_partner(
 
 
 def _turn(block: Block, basis: Array, *, gated: bool, most: int | None = None) -> list[Array]:
-    units = block.units if most is None else block.units.take(block.units.longest(most))
+    units = block.units if most is None else block.units.take(block.units.strongest(most))
     parts = units.parts if gated else (units.gate, units.down)
     return [unit_rows(part @ basis) for part in parts]
 

@@ -84,7 +84,7 @@ def _shares(a: Sequence[Block], b: Sequence[Block], frame: Frame, most: int) -> 
     known = [[unit_rows(part @ frame.a) for part in block.units.parts] for block in a]
     for block in b:
         # Of a truncated FFN only the longer half is sure to be among those that the other side kept.
-        asked = block.units.take(block.units.longest(min(most, len(block.units) // 2 if block.cut else most)))
+        asked = block.units.take(block.units.strongest(min(most, len(block.units) // 2 if block.cut else most)))
         parts = [unit_rows(part @ frame.b) for part in asked.parts]
         for other, theirs in zip(a, known, strict=True):
             cell = rows[block.layer], columns[other.layer]

@@ -10,11 +10,12 @@ from homolog.align.body import Body, read_body
 from homolog.align.heat import measure_heat
 from homolog.align.residual import Frame
 from homolog.bank.storage import load_bank
-from homolog.checkpoint.base import Checkpoint
+from homolog.checkpoint.base import Array, Checkpoint
 from homolog.derivation.layers import LayerOrigin
 from homolog.probes.agreement import BodyFinding, weigh_agreement
 from homolog.probes.pair import Pair
 from homolog.roles.role import Anatomy
+from homolog.sketch.sketch import Sketch
 
 __all__ = ["SecondLook", "align_bodies", "trace_by_bodies"]
 
@@ -43,8 +44,8 @@ def align_bodies(
     Raises CheckpointError where a file cannot be read.
     """
     first, second = (
-        read_body(model, anatomy, shuffle=pair.rngs("body", side))
-        for side, model, anatomy in zip("ab", models, anatomies, strict=True)
+        read_body(model, anatomy, shuffle=pair.rngs("body", side), tokens=_tokens(sketch))
+        for side, sketch, model, anatomy in zip("ab", (pair.a, pair.b), models, anatomies, strict=True)
     )
     widths = (first.width, second.width)
     known = given if given is not None and (len(given.a), len(given.b)) == widths else None
@@ -52,6 +53,12 @@ def align_bodies(
     frame = finding.agreement.frame
     heat = None if frame is None else measure_heat(first, second, frame)
     return SecondLook(replace(finding, heat=heat), (first, second))
+
+
+def _tokens(sketch: Sketch) -> Array | None:
+    """Rows of ordinary tokens as the file has them."""
+    table = sketch.tokens.get("embed")
+    return None if table is None or table.flaw or not len(table.ordinary) else table.ordinary
 
 
 def trace_by_bodies(look: SecondLook) -> tuple[LayerOrigin, ...]:
