@@ -15,7 +15,7 @@ from homolog.align.canonical import describe_units
 from homolog.align.matching import normal_scores, unit_rows
 from homolog.checkpoint.base import Array
 
-__all__ = ["describe_all"]
+__all__ = ["describe_all", "measure_invariants"]
 
 _RIDGE = 0.1
 """Added to a second moment of unit trace per direction before it is inverted."""
@@ -25,13 +25,18 @@ _FLOOR = 1e-9
 
 def describe_all(blocks: Sequence[Sequence[Array]]) -> list[Array]:
     """For every FFN the normal scores (n, f) of its units' invariants; ``blocks`` are lists of parts (gate, up, down) or (in, out)."""
+    return [normal_scores(numbers) for numbers in measure_invariants(blocks)]
+
+
+def measure_invariants(blocks: Sequence[Sequence[Array]]) -> list[Array]:
+    """The invariants themselves, (n, f) for every FFN."""
     unit = [[unit_rows(part) for part in parts] for parts in blocks]
     pooled = [_second_moment(np.concatenate([parts[p] for parts in unit])) for p in range(len(unit[0]))]
     shared = [*pooled, *(c @ c for c in pooled), pooled[0] @ pooled[-1] + pooled[-1] @ pooled[0]]
     identity = np.eye(len(pooled[0]), dtype=np.float32)
     shared += [np.linalg.inv(c + np.float32(_RIDGE) * identity) for c in pooled]
     return [
-        normal_scores(np.concatenate([_lengths(raw), _forms(parts, [*shared, *map(_second_moment, parts)])], axis=1))
+        np.concatenate([_lengths(raw), _forms(parts, [*shared, *map(_second_moment, parts)])], axis=1)
         for raw, parts in zip(blocks, unit, strict=True)
     ]
 
