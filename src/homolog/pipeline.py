@@ -459,7 +459,7 @@ def _operations(examined: _Examined, evidence: Evidence) -> tuple[Operation, ...
     disguises = name_disguises(pair, examined.origins, look, moved, indices_agree=evidence.ffn_agrees)
     others = read_operations(pair, examined.origins, _on_ffn(examined.findings))
     named = {step.kind for step in disguises}
-    if "units_split" in named:
+    if named & {"units_split", "gates_flipped"}:
         named.add("ffn_widened")
     if not evidence.ffn_agrees and look.finding.agreement.fit >= _UNTRAINED:
         named.add("continued_training")

@@ -91,9 +91,19 @@ def _folded(pair: Pair) -> Operation | None:
 
 
 def _split(bodies: tuple[Body, Body]) -> Iterator[Operation]:
-    merged = [sum(block.merged for block in side.blocks) for side in bodies]
+    opposed = [sum(block.opposed for block in side.blocks) for side in bodies]
+    merged = [sum(block.merged for block in side.blocks) - found for side, found in zip(bodies, opposed, strict=True)]
+    if bodies[1].signless and opposed[1] > 2 * opposed[0]:
+        detail = (
+            f"{opposed[1]} units of B stand beside units of the opposite gate: a unit of the other sign and two that make up for it compute "
+            "what one did"
+        )
+        yield Operation("gates_flipped", detail)
     if merged[1] > 2 * merged[0] and merged[1] > 0.05 * bodies[1].units:
-        yield Operation("units_split", f"{merged[1]} units of B have the gate of another: together they are units of A")
+        detail = (
+            f"{merged[1]} units of B have the gate of another: together they are units of A, or they cancel each other"
+        )
+        yield Operation("units_split", detail)
 
 
 def _scaled(ups: Array, downs: Array) -> Iterator[Operation]:

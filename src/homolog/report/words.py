@@ -83,6 +83,7 @@ OPERATIONS: Mapping[str, str] = {
     "vocabulary_changed": "Vocabulary changed",
     "units_permuted": "Units reordered",
     "units_split": "Units split",
+    "gates_flipped": "Gates flipped",
     "residual_permuted": "Channels reordered",
     "residual_rotated": "Inner space rotated",
     "units_permuted_and_residual_rotated": "Units reordered and inner space rotated, both at once",
