@@ -95,8 +95,8 @@ def _split(bodies: tuple[Body, Body]) -> Iterator[Operation]:
     merged = [sum(block.merged for block in side.blocks) - found for side, found in zip(bodies, opposed, strict=True)]
     if bodies[1].signless and opposed[1] > 2 * opposed[0]:
         detail = (
-            f"{opposed[1]} units of B stand beside units of the opposite gate: a unit of the other sign and two that make up for it compute "
-            "what one did"
+            f"{opposed[1]} units of B stand beside units of the opposite gate: a unit of the other sign and two that make up for it "
+            "compute what one did"
         )
         yield Operation("gates_flipped", detail)
     if merged[1] > 2 * merged[0] and merged[1] > 0.05 * bodies[1].units:
