@@ -157,5 +157,5 @@ def _turn(block: Block, basis: Array, *, gated: bool, most: int | None = None) -
 
 
 def _most(block: Block) -> int | None:
-    """Where a large FFN was cut to its longest gates, only the longer half is sure to be among those that the other side kept."""
+    """Where a large FFN was cut to its strongest units, only the stronger half is sure to be among those that the other side kept."""
     return min(_TESTED, len(block.units) // 2) if block.cut else None
