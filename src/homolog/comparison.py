@@ -165,14 +165,27 @@ class Comparison:
             "run": self.run.to_json(),
         }
 
+    def __repr__(self) -> str:
+        p = "no p-value" if self.verdict.log10_p is None else f"log10 p {self.verdict.log10_p:.1f}"
+        return f"<Comparison of {self.a.id} and {self.b.id}: {self.verdict.verdict}, {p}>"
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{escape(f.probe)}</td><td>{escape(_summary(f))}</td>"
             f"<td>{'' if f.log10_p is None else f'{f.log10_p:.1f}'}</td></tr>"
             for f in self.findings
         )
+        said = [f"tier {self.verdict.tier}"] if self.verdict.tier else []
+        if self.verdict.log10_p is not None:
+            said.append(f"log10 p {self.verdict.log10_p:.1f}")
+        if self.inherited is not None:
+            said.append(f"{self.inherited.share:.0%} of the FFN units of B inherited")
+        if self.relation is not None:
+            said.append(f"direction: {self.relation.replace('_', ' ')}")
+        done = ", ".join(step.kind.replace("_", " ") for step in self.operations)
         return (
             f"<p><b>{escape(self.verdict.verdict.replace('_', ' '))}</b>: {escape(self.verdict.sentence)}</p>"
+            f"<p>{escape(' · '.join(said))}{'<br>B seen from A: ' + escape(done) if done else ''}</p>"
             f"<table><thead><tr><th>test</th><th>best group</th><th>log10 p</th></tr></thead><tbody>{rows}</tbody></table>"
         )
 

@@ -93,6 +93,9 @@ class Inspection:
             "read": dict(self.read),
         }
 
+    def __repr__(self) -> str:
+        return f"<Inspection of {self.id}: {self.anatomy.architecture}, {self.parameters:,} parameters>"
+
     def _repr_html_(self) -> str:
         dims = self.anatomy.dims
         rows = {
