@@ -175,12 +175,12 @@ def _model(model: Json, name: str) -> dict[str, Any]:
         "format": clean(model.get("format") or t("unknown")),
         "architecture": clean(model.get("architecture") or t("unknown")),
         "parameters": count(model.get("parameters")),
-        "dims": ", ".join(
+        "dims": t(", ").join(
             t(SPACES[key], n=count(value))
             for key, value in (model.get("dims") or {}).items()
             if value and key in SPACES
         ),
-        "dtypes": ", ".join(f"{clean(kind)} {count(held)}" for kind, held in (model.get("dtypes") or {}).items()),
+        "dtypes": t(", ").join(f"{clean(kind)} {count(held)}" for kind, held in (model.get("dtypes") or {}).items()),
         "digest": clean(model.get("digest") or "–"),
         "read": _say_read(held, read.get("bytes", 0), whole),
         "share": percent(held / whole) if whole else "–",

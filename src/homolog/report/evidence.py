@@ -92,4 +92,4 @@ def _absent_groups(groups: Mapping[str, str]) -> list[tuple[str, str]]:
     by_reason: dict[str, list[str]] = {}
     for group, reason in groups.items():
         by_reason.setdefault(tell(reason), []).append(tell(group))
-    return [(clean(", ".join(names), 1500), reason) for reason, names in by_reason.items()]
+    return [(clean(t(", ").join(names), 1500), reason) for reason, names in by_reason.items()]

@@ -40,6 +40,7 @@ def fill_page(
             chart_data=Markup(_embed_json({"config": CONFIG, "charts": charts, "failed": failed})),
             scripts=[Markup(script) for script in scripts],
             policy=_policy(scripts),
+            gap="" if current_language() == "zh" else " ",
             language=_HTML_LANGUAGES[current_language()],
         )
     )
