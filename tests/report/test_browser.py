@@ -130,6 +130,19 @@ def test_marks_explain_themselves(browser: webdriver.Chrome, tmp_path: Path, wid
 
 
 @pytest.mark.parametrize("width", [1280, 390])
+def test_a_chinese_page_fits_and_its_marks_speak_chinese(browser: webdriver.Chrome, tmp_path: Path, width: int) -> None:
+    page = write_report(SAMPLES["related"](), tmp_path / "report.html", lang="zh")
+    look(browser, page, width)
+    assert read_log(browser, "browser") == []
+    assert browser.execute_script("return document.documentElement.lang") == "zh-Hans"
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    marks = browser.find_elements(By.CSS_SELECTOR, "[data-chart='null-0'] .mark-symbol path")
+    assert hover(browser, marks[-1]) == "这两个模型，第 0 层：512 个中有 512 个"
+    cells = browser.find_elements(By.CSS_SELECTOR, "[data-chart='matrix'] .mark-rect path")
+    assert hover(browser, cells[13]) == "B 的第 1 层对 A 的第 1 层：64 个中有 64 个，偶然情况下约 1 个"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
 def test_the_second_look_explains_itself(browser: webdriver.Chrome, tmp_path: Path, width: int) -> None:
     look(browser, write_report(SAMPLES["aligned"](), tmp_path / "report.html"), width)
     bars = browser.find_elements(By.CSS_SELECTOR, "[data-chart='bank'] .mark-rect path")
