@@ -125,7 +125,8 @@ def check_page(made: dict[str, Any]) -> None:
     leaks = [text for text in said if english_runs(text)]
     assert not leaks
     families = "|".join(re.escape(family.id) for family in load_architectures())
-    words = {word for text in shown_texts(page) for word in re.findall("[A-Za-z]{3,}", re.sub(families, "", text))}
+    names = re.compile(rf"{families}|{_ROLES}|tokenizer\.json")
+    words = {word for text in shown_texts(page) for word in re.findall("[A-Za-z]{3,}", names.sub("", text))}
     assert words <= _KEPT
 
 
@@ -145,6 +146,8 @@ _KEPT = {
     "upcycling",
 }
 """Names, and what is written so in Chinese too."""
+
+_ROLES = r"(?:unembed|(?:embed|norm|attn|ffn)\.\w+)(?: weight| bias)?"
 
 
 def shown_texts(page: str) -> Iterator[str]:

@@ -59,7 +59,7 @@ def _arrange_vocabulary(found: Json | None) -> dict[str, Any] | None:
         "quiet": not any(changed),
         "tables": [
             {
-                "name": clean(name),
+                "name": tell(name),
                 "counts": [count(table.get(key)) for key in ("compared", "identical", "carried", "retrained")],
                 "cosine": number(table.get("median_cosine")),
             }

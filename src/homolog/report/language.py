@@ -78,8 +78,8 @@ def translate(text: str) -> str:
     catalogue = _load(_spoken.get())
     if exact := catalogue.sentences.get(text):
         return exact
-    for pattern, translation in catalogue.patterns:
-        if found := pattern.fullmatch(text):
+    for mark, pattern, translation in catalogue.patterns:
+        if mark in text and (found := pattern.fullmatch(text)):
             return _FORMATTER.vformat(translation, (), found.groupdict())
     parts = text.split("; ") if catalogue.patterns else []
     return "；".join(map(translate, parts)) if len(parts) > 1 else text
@@ -102,8 +102,9 @@ class _Catalogue:
     words: Mapping[str, str]
     sentences: Mapping[str, str]
     """Those without gaps."""
-    patterns: tuple[tuple[re.Pattern[str], str], ...]
-    """Those with gaps, those that begin with words and have the most of them first: of two that fit, they say more."""
+    patterns: tuple[tuple[str, re.Pattern[str], str], ...]
+    """Those with gaps, those that begin with words and have the most of them first: of two that fit, they say more.
+    Each with its longest words, which are quicker to look for."""
 
 
 @cache
@@ -114,12 +115,13 @@ def _load(language: str) -> _Catalogue:
         for file in sorted((files("homolog.report") / "languages" / language).iterdir(), key=lambda file: file.name):
             if file.name.endswith(".toml"):
                 (words if file.name == "words.toml" else sentences).update(tomllib.loads(file.read_text("utf-8")))
-    gapped = [template for template, translation in sentences.items() if "{" in template and translation]
-    gapped.sort(key=lambda text: (text[0] == "{", -sum(len(literal) for literal, *_ in Formatter().parse(text))))
+    gapped = [text for text, translation in sentences.items() if "{" in text and translation]
+    literals = {text: [literal for literal, *_ in Formatter().parse(text)] for text in gapped}
+    gapped.sort(key=lambda text: (text[0] == "{", -sum(map(len, literals[text]))))
     return _Catalogue(
         {text: translation for text, translation in words.items() if translation},
         {text: translation for text, translation in sentences.items() if translation and "{" not in text},
-        tuple((_compile(template), sentences[template]) for template in gapped),
+        tuple((max(literals[text], key=len), _compile(text), sentences[text]) for text in gapped),
     )
 
 
