@@ -1,8 +1,9 @@
 """homolog itself: its verdict, and the exact test of Tier 1 alone.
 
-``homolog`` is what `homolog.compare` concludes: related if it says so at any tier; its value is -log10 p of the headline, and 0 where it
-calls the likeness a shared initialisation. ``homolog-tier1`` is the headline before that is weighed: the p-value of index identity, which
-a shared initialisation is meant to reject as well.
+``homolog`` is what `homolog.compare` concludes: related if it says so at any tier. Its value is -log10 p of the headline; 0 where it calls
+the likeness a shared initialisation; and no less than its threshold where it says related by the agreement of the bodies, whose p-value
+cannot be smaller than one over the size of the bank. ``homolog-tier1`` is the headline before that is weighed: the p-value of index
+identity, which a shared initialisation is meant to reject as well.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ def _verdict(a: Model, b: Model) -> Opinion:
     if verdict.log10_p is None and not verdict.found:
         raise NotApplicable(verdict.reason or "inconclusive")
     value = 0.0 if verdict.verdict == "shared_initialisation" else -(verdict.log10_p or 0.0)
+    if verdict.found:
+        value = max(value, -RELATED)
     return Opinion(value, verdict.found, comparison.run.seconds)
 
 
@@ -66,7 +69,7 @@ VERDICT = Method(
     name="homolog",
     citation="this package, docs/statistics.md",
     access="weights and tokenizer",
-    statistic="-log10 p of the headline, 0 if called a shared initialisation",
+    statistic="-log10 p of the headline, 0 if called a shared initialisation, at least 9 if called related",
     compute=_verdict,
     own_threshold=-RELATED,
     threshold_source="the rule of docs/statistics.md",
