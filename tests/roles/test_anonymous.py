@@ -7,16 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.anonymous import INDEPENDENT, RELATED, SAME_START, SHAPES, ZOO, strip_names, tally_roles, verdict
+from benchmarks.anonymous import (
+    INDEPENDENT,
+    RELATED,
+    SAME_START,
+    SHAPES,
+    ZOO,
+    stranger,
+    strip_names,
+    tally_roles,
+    verdict,
+)
 from tests.checkpoint.writers import AnyArray, encode_safetensors
 
 from homolog.checkpoint.base import Array
 from homolog.checkpoint.open import open_checkpoint
 from homolog.pipeline import compare
-from homolog.roles.anonymous.feed_forward import BENT, STRAIGHT
+from homolog.roles.anonymous.feed_forward import LEAD, gate_lead
 from homolog.roles.anonymous.infer import INFERRED
 from homolog.roles.anonymous.skeleton import find_skeleton
-from homolog.roles.anonymous.statistics import kinship, sign_score
+from homolog.roles.anonymous.statistics import head_angles, kinship, sign_score, swap_margins, tie_lead
 from homolog.roles.resolve import resolve
 
 DRAWS = 400
@@ -26,14 +36,33 @@ def normal(rng: np.random.Generator, *shape: int) -> Array:
     return np.asarray(rng.standard_normal(shape), dtype=np.float32)
 
 
+LEAST = {
+    "a": 1.0,
+    "b": 1.0,
+    "c": 1.0,
+    "deep": 0.75,
+    "g": 0.5,
+    "k": 0.8,
+    "q": 0.75,
+    "deep-minitron": 0.75,
+    "gpt2-48-00": 0.5,
+}
+"""Share of the tensors whose role is found, at least; left open are biases, norms of heads, and queries beside as many keys."""
+
+
 @pytest.mark.parametrize("model", SHAPES)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_role_is_right_or_left_open(tmp_path: Path, model: str, seed: int) -> None:
     names = strip_names(ZOO / model, tmp_path, seed, config=bool(seed))
     tally = tally_roles(ZOO / model, tmp_path, names)
     assert tally.wrong == 0
-    if model != "q-upcycled":
-        assert tally.right >= 0.4 * (tally.right + tally.left_open)
+    assert tally.right >= LEAST.get(model, 0.0) * (tally.right + tally.left_open)
+
+
+@pytest.mark.parametrize("model", SHAPES)
+def test_a_nameless_copy_meets_its_original_and_a_stranger(model: str) -> None:
+    assert verdict(model, model, 5, sides="other", config=False)[0] in ("related", "inconclusive")
+    assert verdict(stranger(model), model, 6, sides="other", config=False)[0] in ("independent", "inconclusive")
 
 
 def test_the_result_says_that_roles_were_inferred_and_how_sure_that_is(tmp_path: Path) -> None:
@@ -102,28 +131,75 @@ def test_a_copy_under_other_names_is_related(tmp_path: Path) -> None:
 
 @pytest.mark.nulls
 @pytest.mark.parametrize("tail", ["normal", "heavy", "outliers"])
-def test_signs_that_are_fair_rarely_look_bent(tail: str) -> None:
-    """Null: the sign of every row is uniform and independent. Mean 0, deviation 1, and few beyond the bounds in use."""
+def test_two_of_one_kind_are_rarely_told_apart(tail: str) -> None:
+    """Null: both matrices have fair signs, and norms that go together with those of the downs alike. Standard normal, or narrower."""
     rng = np.random.default_rng(17)
-    scores = []
+    leads, signs = [], []
     for _ in range(DRAWS):
-        rows = normal(rng, 96, 48)
+        common = rng.lognormal(sigma=0.4, size=(96, 1)).astype(np.float32)
+        blocks = [normal(rng, 96, 48) for _ in range(3)]
         if tail == "heavy":
-            rows = np.asarray(rng.standard_t(2.5, rows.shape), dtype=np.float32)
+            blocks = [np.asarray(rng.standard_t(2.5, block.shape), dtype=np.float32) for block in blocks]
         if tail == "outliers":  # a few channels that all rows share
-            rows[:, :3] += 6 * rng.choice([-1.0, 1.0], (96, 1))
-        scores.append(sign_score(rows * rng.choice([-1.0, 1.0], (96, 1)).astype(np.float32)))
-    assert abs(np.mean(scores)) < 4 / np.sqrt(DRAWS)
-    assert 0.7 < np.std(scores) < 1.2
-    assert np.mean(np.array(scores) >= BENT) <= 0.02
-    assert np.mean(np.array(scores) <= STRAIGHT) >= 0.97
+            for block in blocks:
+                block[:, :3] += 6 * rng.choice([-1.0, 1.0], (96, 1))
+        one, other, down = (
+            block * common * rng.lognormal(sigma=0.2, size=(96, 1)) * rng.choice([-1.0, 1.0], (96, 1))
+            for block in blocks
+        )
+        signs.append(sign_score(one))
+        leads.append(gate_lead(signs[-1], sign_score(other), tie_lead(other, one, down)))
+    assert abs(np.mean(signs)) < 4 / np.sqrt(DRAWS)
+    assert 0.7 < np.std(signs) < 1.2
+    assert abs(np.mean(leads)) < 4 / np.sqrt(DRAWS)
+    assert 0.6 < np.std(leads) < 1.2
+    assert np.mean(np.abs(leads) >= LEAD) <= 0.01
 
 
 @pytest.mark.nulls
-def test_a_bend_is_seen() -> None:
+def test_a_bend_and_a_tie_are_seen() -> None:
     rng = np.random.default_rng(18)
     rows = normal(rng, 128, 64) + 0.2 * normal(rng, 1, 64)
-    assert sign_score(rows) > BENT
+    assert sign_score(rows) > 4
+    scale = rng.lognormal(sigma=0.4, size=(128, 1)).astype(np.float32)
+    up, down, gate = normal(rng, 128, 64) * scale, normal(rng, 128, 64) * scale, normal(rng, 128, 64)
+    assert tie_lead(up, gate, down) > LEAD
+    assert tie_lead(gate, up, down) == pytest.approx(-tie_lead(up, gate, down))
+
+
+@pytest.mark.nulls
+def test_heads_of_strangers_are_not_alike_and_those_of_kin_are() -> None:
+    """Null: rows drawn independently; the score is standard normal. Kin: values and outputs whose dimensions were mixed in one way."""
+    rng = np.random.default_rng(21)
+    heads, size = 4, 12
+
+    def mixed(turn: Array) -> Array:
+        return np.concatenate([part @ normal(rng, size, 48) for part in turn])
+
+    def product(a: Array, b: Array) -> float:
+        return float(head_angles(a, size, heads) @ head_angles(b, size, heads))
+
+    draws = [product(normal(rng, heads * size, 48), normal(rng, heads * size, 48)) for _ in range(DRAWS)]
+    assert abs(np.mean(draws)) < 4 / np.sqrt(DRAWS)
+    assert 0.85 < np.std(draws) < 1.15
+    turn = normal(rng, heads, size, size)
+    values, outputs = mixed(turn), mixed(turn)
+    assert product(values, outputs) > 8
+    order = np.concatenate([head * size + rng.permutation(size) for head in range(heads)])
+    assert product(values[order], outputs[order]) == pytest.approx(product(values, outputs), rel=1e-3)
+
+
+def test_margins_are_those_of_the_naive_search() -> None:
+    rng = np.random.default_rng(22)
+    scores = normal(rng, 4, 6)
+    columns = rng.permutation(6)[:4]
+    for row, margin in enumerate(swap_margins(scores, columns)):
+        losses = [scores[row, columns[row]] - scores[row, free] for free in range(6) if free not in columns]
+        for other in range(4):
+            if other != row:
+                now = scores[row, columns[row]] + scores[other, columns[other]]
+                losses.append(now - scores[row, columns[other]] - scores[other, columns[row]])
+        assert margin == pytest.approx(min(losses), abs=1e-5)
 
 
 @pytest.mark.nulls

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from homolog.checkpoint.base import Array
 from homolog.roles.anonymous.blocks import Blocks
 from homolog.roles.anonymous.skeleton import Skeleton
-from homolog.roles.anonymous.statistics import assign, kinship, sign_score
+from homolog.roles.anonymous.statistics import assign, kinship, sign_score, tie_lead
 
-__all__ = ["FeedForward", "Found", "find_feed_forwards"]
+__all__ = ["LEAD", "FeedForward", "Found", "find_feed_forwards", "gate_lead"]
 
-BENT = 4.0
-"""Sign score from which on a matrix is a gate; ups of trained models stay within 3 (docs/anonymous.md)."""
-STRAIGHT = 3.0
-"""Sign score up to which a matrix may be an up."""
+LEAD = 3.0
+"""Standard deviations by which a gate must be told from an up; on the zoo the wrong one of two never leads by more than 2.4."""
 _AHEAD = 0.1
 _KIN = 20.0
 """Kinship of two matrices that belong together; strangers have 2 on average, and reach 12 once in a thousand pairs."""
@@ -36,9 +35,8 @@ class Found:
     """The FFNs that are beyond doubt, and how sure that is."""
 
     forwards: tuple[FeedForward, ...]
-    least_bent: float
-    """Smallest sign score of a gate, and largest of an up; 0 in plain FFNs."""
-    most_straight: float
+    least_lead: float
+    """Standard deviations by which the least clear gate is told from its up; 0 in plain FFNs."""
     least_kin: float
     """Smallest kinship of matrices that were put together, over that of their best rivals."""
 
@@ -49,54 +47,57 @@ def find_feed_forwards(blocks: Blocks, skeleton: Skeleton, readers: Sequence[str
     ``readers`` are the gates and ups. An FFN whose gate and up were mistaken for each other would look like no other, and a comparison
     would clear the model for the wrong reason: it is left out where only one of its matrices is in doubt.
     """
-    units = {
-        name: block
-        for name, block in zip(readers, blocks.all_units(readers, skeleton.in_axis), strict=True)
-        if block.any()
-    }
-    outs = zip(skeleton.ffn_out, blocks.all_units(skeleton.ffn_out, 1 - skeleton.in_axis), strict=True)
-    downs = {name: block for name, block in outs if block.any()}
-    scores = {name: sign_score(block) for name, block in units.items()} if skeleton.gated else {}
-    gates = [name for name, score in scores.items() if score >= BENT]
-    ups = [name for name in units if scores.get(name, 0.0) <= STRAIGHT]
-    if skeleton.gated and (not gates or len(ups) < len(gates)):
-        return (
-            f"gates cannot be told from ups: the signs of {len(gates)} of {len(readers)} matrices are bent, of {len(ups)} straight, "
-            "where half should be each"
-        )
-    up_of = _pair(list(downs), ups, lambda down, up: kinship(downs[down], units[up]))
-    gate_of = _pair(
-        list(up_of),
-        gates,
-        lambda down, gate: kinship(downs[down], units[gate]) + kinship(units[up_of[down][0]], units[gate]),
-    )
-    found = [
-        FeedForward(gate_of[down][0] if gates else "", up, down)
-        for down, (up, _) in up_of.items()
-        if not skeleton.gated or down in gate_of
-    ]
-    if not found:
+    read = zip(readers, blocks.all_units(readers, skeleton.in_axis), strict=True)
+    units = {name: block for name, block in read if block.any()}
+    written = zip(skeleton.ffn_out, blocks.all_units(skeleton.ffn_out, 1 - skeleton.in_axis), strict=True)
+    downs = {name: block for name, block in written if block.any()}
+    together = _put_together(downs, units, 2 if skeleton.gated else 1)
+    if not together:
         return "it is not clear which matrices of the FFNs belong together"
-    kin = [pairs[one.down][1] for one in found for pairs in (up_of, gate_of) if one.down in pairs]
-    bent = [scores[one.gate] for one in found if one.gate]
-    straight = [scores[one.up] for one in found if one.gate]
-    return Found(tuple(found), min(bent, default=0.0), max(straight, default=0.0), min(kin))
+    kin = min(margin for _, margin in together.values())
+    if not skeleton.gated:
+        return Found(tuple(FeedForward("", up, down) for down, ((up,), _) in together.items()), 0.0, kin)
+    signs = {name: sign_score(block) for name, block in units.items()}
+    found, leads = [], []
+    for down, ((one, other), _) in together.items():
+        lead = gate_lead(signs[one], signs[other], tie_lead(units[other], units[one], downs[down]))
+        gate, up = (one, other) if lead > 0 else (other, one)
+        if abs(lead) >= LEAD:
+            found.append(FeedForward(gate, up, down))
+            leads.append(abs(lead))
+    if not found:
+        return f"gates cannot be told from ups: no pair of {len(together)} differs by {LEAD:.0f} standard deviations"
+    return Found(tuple(found), min(leads), kin)
 
 
-def _pair(
-    downs: Sequence[str], others: Sequence[str], score: Callable[[str, str], float]
-) -> dict[str, tuple[str, float]]:
-    """For each down the one that belongs to it, and how far it is ahead of every rival; where that is not clear, none."""
-    if not downs or not others:
+def gate_lead(signs: float, other_signs: float, tied: float) -> float:
+    """How much more a matrix looks like a gate than the other, in standard deviations of two matrices of one kind.
+
+    Its rows lean more to one side (`sign_score` of both), and the other's are tied to the downs more closely (`tie_lead`).
+    """
+    return float(((signs - other_signs) / np.sqrt(2.0) + tied) / np.sqrt(2.0))
+
+
+def _put_together(
+    downs: Mapping[str, Array], units: Mapping[str, Array], each: int
+) -> dict[str, tuple[tuple[str, ...], float]]:
+    """For each down the ``each`` readers that belong to it, and how far they are ahead of every rival; where that is not clear, none."""
+    names, readers = list(downs), list(units)
+    if not names or len(readers) < each * len(names):
         return {}
-    scores = np.array([[score(down, other) for other in others] for down in downs], dtype=np.float32)
-    turned = len(downs) > len(others)
-    columns, margins = assign(scores.T if turned else scores)
-    pairs = [(int(column), row) if turned else (row, int(column)) for row, column in enumerate(columns)]
+    scores = np.array([[kinship(downs[down], units[reader]) for reader in readers] for down in names], dtype=np.float32)
+    columns, _ = assign(np.tile(scores, (each, 1)))
     clear = {}
-    for (row, column), margin in zip(pairs, margins, strict=True):
-        chosen = float(scores[row, column])
+    for row, down in enumerate(names):
+        own = [int(columns[row + turn * len(names)]) for turn in range(each)]
+        others = [column for column in range(len(readers)) if column not in own]
         # copies of one FFN (doubled layers, upcycled experts) are kin of each other and rivals
-        if chosen >= _KIN and float(margin) >= max(_KIN / 2, _AHEAD * chosen):
-            clear[downs[row]] = (others[column], float(margin))
+        rivals = [
+            *scores[row, others],
+            *(scores[away, column] for column in own for away in range(len(names)) if away != row),
+        ]
+        least = float(scores[row, own].min())
+        margin = least - float(max(rivals, default=0.0))
+        if least >= _KIN and margin >= max(_KIN / 2, _AHEAD * least):
+            clear[down] = (tuple(readers[column] for column in own), margin)
     return clear

@@ -7,6 +7,7 @@ role is wrong, because a wrong role is wrong for every index alike; it can only 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -76,22 +77,21 @@ def _infer(checkpoint: Checkpoint, skeleton: Skeleton, blocks: Blocks) -> Anatom
     forwards = found.forwards
     readers = [blocks.all_units([name for name in (one.gate, one.up) if name], skeleton.in_axis) for one in forwards]
     gains, _ = split_gains({name: blocks.vector(name) for name in skeleton.vectors}, skeleton.width)
-    ffn_gains = match_gains(readers, gains)
+    # one norm before every block, one behind the last, and perhaps one behind the embeddings: of more or fewer it is not known what they do
+    usual = len(gains) - 2 * skeleton.layers in (1, 2)
+    ffn_gains = match_gains(readers, gains) if usual else {}
     heads, kv_heads, head_dim = _heads(checkpoint, skeleton)
     fused = [name for name in (*skeleton.projections, *skeleton.ffn_in) if not _taken(name, forwards)]
     stacked = [np.concatenate(block) for block in readers]
-    attention = find_attention(blocks, skeleton, fused, stacked, head_dim)
-    attention_gains = _attention_gains(
-        blocks, skeleton, attention, {name: gains[name] for name in gains if name not in ffn_gains.values()}
-    )
+    left = {name: gains[name] for name in gains if name not in ffn_gains.values()} if ffn_gains else {}
+    attention = find_attention(blocks, skeleton, fused, stacked, left, head_dim)
     order, clear = _order(checkpoint, forwards)
     for layer, place in enumerate(order):
         _add_feed_forward(draft, forwards[place], layer)
         if place in ffn_gains:
             draft.add(Role("norm.ffn", layer=layer), ffn_gains[place], [Space.RESIDUAL], (skeleton.width,))
-        if place in attention_gains:
-            draft.add(Role("norm.attn", layer=layer), attention_gains[place], [Space.RESIDUAL], (skeleton.width,))
         _add_heads(draft, attention, place, layer)
+    _add_final_norm(draft, gains, len(order))
     _add_tables(draft, blocks)
     blocks.forget()
     placed = {view.tensor for view in draft.views.values()}
@@ -137,17 +137,6 @@ def _heads(checkpoint: Checkpoint, skeleton: Skeleton) -> tuple[int, int, int]:
     return heads, skeleton.kv // size, size
 
 
-def _attention_gains(
-    blocks: Blocks, skeleton: Skeleton, attention: Attention, gains: Mapping[str, Array]
-) -> dict[int, str]:
-    """The gain in front of each attention whose values are known, by the FFN behind it."""
-    places = sorted(attention.heads)
-    if skeleton.fused >= 0:
-        readers = [[blocks.units(attention.heads[place].value, skeleton.fused)] for place in places]
-        return {places[row]: gain for row, gain in match_gains(readers, gains).items()}
-    return {}
-
-
 def _order(checkpoint: Checkpoint, forwards: Sequence[FeedForward]) -> tuple[list[int], bool]:
     """FFNs in the order in which the file holds them, and whether it holds them one after the other.
 
@@ -178,6 +167,11 @@ def _add_heads(draft: _Draft, attention: Attention, place: int, layer: int) -> N
     if heads is None:
         return
     width = skeleton.width
+    if heads.gain:
+        draft.add(Role("norm.attn", layer=layer), heads.gain, [Space.RESIDUAL], (width,))
+    if heads.query:
+        draft.add(Role("attn.q", layer=layer), heads.query, [Space.QUERY, Space.RESIDUAL], (skeleton.query, width))
+        draft.add(Role("attn.k", layer=layer), heads.key, [Space.KV, Space.RESIDUAL], (skeleton.kv, width))
     if skeleton.fused < 0:
         draft.add(Role("attn.v", layer=layer), heads.value, [Space.KV, Space.RESIDUAL], (skeleton.kv, width))
         draft.add(Role("attn.o", layer=layer), heads.output, [Space.RESIDUAL, Space.QUERY], (width, skeleton.query))
@@ -191,6 +185,14 @@ def _add_heads(draft: _Draft, attention: Attention, place: int, layer: int) -> N
     draft.add(Role("attn.o", layer=layer), heads.output, axes, (width, width))
 
 
+def _add_final_norm(draft: _Draft, gains: Mapping[str, Array], layers: int) -> None:
+    """The one gain that is left where all norms before the blocks are known."""
+    placed = {view.tensor for role, view in draft.views.items() if role.kind in ("norm.attn", "norm.ffn")}
+    left = [name for name in gains if name not in placed]
+    if len(placed) == 2 * layers and len(left) == 1:
+        draft.add(Role("norm.final"), left[0], [Space.RESIDUAL], (draft.skeleton.width,))
+
+
 def _add_tables(draft: _Draft, blocks: Blocks) -> None:
     """Embedding and unembedding: the tallest tables.
 
@@ -198,7 +200,10 @@ def _add_tables(draft: _Draft, blocks: Blocks) -> None:
     """
     rows = {name: blocks.rows(name, _TABLE_ROWS) for name in draft.skeleton.tables}
     heights = {name: blocks.height(name) for name in rows}
-    words = {name: table for name, table in rows.items() if heights[name] > 2 and not _is_smooth(table)}
+    alone = Counter(heights.values())
+    # a table of positions stands beside one of tokens and has a height of its own: small vocabularies in order are smooth too
+    smooth = {name for name, table in rows.items() if len(rows) > 1 and alone[heights[name]] == 1 and _is_smooth(table)}
+    words = {name: table for name, table in rows.items() if heights[name] > 2 and name not in smooth}
     tallest = max((heights[name] for name in words), default=0)
     vocabulary = sorted((name for name in words if heights[name] == tallest), key=lambda name: _leaning(words[name]))
     shape, axes = (tallest, draft.skeleton.width), [Space.VOCAB, Space.RESIDUAL]
@@ -207,14 +212,10 @@ def _add_tables(draft: _Draft, blocks: Blocks) -> None:
     elif len(vocabulary) == 2 and _leaning(words[vocabulary[1]]) >= _LEANING * _leaning(words[vocabulary[0]]):
         draft.add(Role("embed.token"), vocabulary[0], axes, shape)
         draft.add(Role("unembed"), vocabulary[1], axes, shape)
-    smooth = [name for name in rows if name not in words and heights[name] > 2]
-    if len(smooth) == 1:
-        draft.add(
-            Role("embed.position"),
-            smooth[0],
-            [Space.POSITION, Space.RESIDUAL],
-            (heights[smooth[0]], draft.skeleton.width),
-        )
+    if len(smooth) == 1 and words:
+        (positions,) = smooth
+        shape = (heights[positions], draft.skeleton.width)
+        draft.add(Role("embed.position"), positions, [Space.POSITION, Space.RESIDUAL], shape)
 
 
 def _leaning(table: Array) -> float:
@@ -246,10 +247,7 @@ def _notes(
 ) -> list[str]:
     confidence = f"what belongs together is kin by {found.least_kin:.0f} or more beyond any rival (strangers: about 2)"
     if skeleton.gated:
-        confidence += (
-            f", and the signs of every gate are bent by {found.least_bent:.1f} standard deviations or more, "
-            f"those of every up by {found.most_straight:.1f} at most"
-        )
+        confidence += f", and every gate is told from its up by {found.least_lead:.1f} standard deviations or more"
     said = f"the roles of {placed} of {tensors} tensors were inferred from shapes and values"
     notes = [f"no family that homolog knows has such names: {said}; {confidence}"]
     if len(found.forwards) < skeleton.layers:

@@ -47,9 +47,14 @@ class Skeleton:
     fused: int
     """Axis of queries, keys and values where one matrix holds all three; -1 where they are apart."""
     squares: tuple[str, ...]
-    """Matrices of width × width: queries and outputs, and more where all heads are of one kind."""
+    """Matrices of width × width: queries and outputs, and more where all heads are of one kind. Empty where queries have another width."""
+    reading: tuple[str, ...]
+    """Matrices of query × width where that is no square: queries, and keys and values where they are as many."""
+    writing: tuple[str, ...]
+    """Matrices of width × query where that is no square: outputs."""
     projections: tuple[str, ...]
-    """Matrices of keys and values; of fused queries, keys and values. May be the same shape as ``ffn_in``, and then is empty."""
+    """Matrices of keys and values; of fused queries, keys and values. Empty where they are among the squares or ``reading``, and where
+    they have the shape of ``ffn_in``."""
     routers: tuple[str, ...]
     tables: tuple[str, ...]
     vectors: tuple[str, ...]
@@ -67,6 +72,7 @@ class _Scheme:
     in_axis: int
     experts: int
     routed: int
+    query: int
     kv: int
     fused: int
     needs: Counter[Shape]
@@ -122,10 +128,10 @@ def _schemes(counts: Counter[Shape], width: int) -> Iterator[_Scheme]:
                         base = Counter(router)
                         base[_shape(ffn, width, in_axis)] += (2 if gated else 1) * experts * layers
                         base[_shape(ffn, width, 1 - in_axis)] += experts * layers
-                        for kv, fused, attention in _attentions(counts, width, layers):
+                        for query, kv, fused, attention in _attentions(counts, width, layers, ffn):
                             needs = base + attention
                             if _fused_agrees(fused, in_axis) and _explains(counts, needs, width, ffn, layers):
-                                yield _Scheme(layers, ffn, gated, in_axis, experts, routed, kv, fused, needs)
+                                yield _Scheme(layers, ffn, gated, in_axis, experts, routed, query, kv, fused, needs)
 
 
 def _shape(length: int, width: int, axis: int) -> Shape:
@@ -159,18 +165,30 @@ def _mixtures(
             yield each, routed, routers
 
 
-def _attentions(counts: Counter[Shape], width: int, layers: int) -> Iterator[tuple[int, int, Counter[Shape]]]:
-    """Length of keys, axis of a fused projection, and the matrices of the attention."""
+def _attentions(
+    counts: Counter[Shape], width: int, layers: int, ffn: int
+) -> Iterator[tuple[int, int, int, Counter[Shape]]]:
+    """Length of queries and of keys, axis of a fused projection, and the matrices of the attention."""
     square = (width, width)
     if counts[square] >= 4 * layers:
-        yield width, -1, Counter({square: 4 * layers})
+        yield width, width, -1, Counter({square: 4 * layers})
     for axis in (0, 1):
         fused = _shape(3 * width, width, axis)
         if counts[square] >= layers and counts[fused] >= layers:
-            yield width, axis, Counter({square: layers, fused: layers})
-    for (length, other), count in counts.items():
-        if other == width and length < width and width % length == 0 and count >= 2 * layers:
-            yield length, -1, Counter({square: 2 * layers, (length, width): 2 * layers})
+            yield width, width, axis, Counter({square: layers, fused: layers})
+    lengths = [length for (length, other) in counts if other == width and length not in (width, ffn)]
+    for kv in lengths:
+        if kv < width and width % kv == 0 and counts[kv, width] >= 2 * layers:
+            yield width, kv, -1, Counter({square: 2 * layers, (kv, width): 2 * layers})
+    # heads that together are wider or narrower than the stream
+    for query in lengths:
+        if counts[width, query] < layers:
+            continue
+        if counts[query, width] >= 3 * layers:
+            yield query, query, -1, Counter({(query, width): 3 * layers, (width, query): layers})
+        for kv in lengths:
+            if kv < query and query % kv == 0 and counts[kv, width] >= 2 * layers:
+                yield query, kv, -1, Counter({(query, width): layers, (width, query): layers, (kv, width): 2 * layers})
 
 
 def _explains(counts: Counter[Shape], needs: Counter[Shape], width: int, ffn: int, layers: int) -> bool:
@@ -189,13 +207,14 @@ def _lay_out(
 ) -> Skeleton:
     shape_in, shape_out = (_shape(scheme.ffn, width, axis) for axis in (scheme.in_axis, 1 - scheme.in_axis))
     square = (width, width)
+    reading, writing = (scheme.query, width), (width, scheme.query)
     keys = _shape(3 * width, width, scheme.fused) if scheme.fused >= 0 else (scheme.kv, width)
 
     def of(*shapes: Shape) -> tuple[str, ...]:
         return tuple(name for name, shape in matrices.items() if shape in shapes)
 
     routers = of((scheme.routed, width), (1, width)) if scheme.routed else ()
-    known = {shape_in, shape_out, square, keys}
+    known = {shape_in, shape_out, square, keys, reading, writing}
     tables = tuple(name for name, shape in matrices.items() if shape not in known and name not in routers)
     return Skeleton(
         width=width,
@@ -207,11 +226,13 @@ def _lay_out(
         ffn_in=of(shape_in),
         ffn_out=of(shape_out),
         in_axis=scheme.in_axis,
-        query=width,
+        query=scheme.query,
         kv=scheme.kv,
         fused=scheme.fused,
         squares=of(square),
-        projections=of(keys) if keys not in (shape_in, shape_out, square) else (),
+        reading=of(reading) if reading != square else (),
+        writing=of(writing) if writing != square else (),
+        projections=of(keys) if keys not in (shape_in, shape_out, square, reading) else (),
         routers=routers,
         tables=tables,
         vectors=vectors,

@@ -14,9 +14,24 @@ import numpy.typing as npt
 
 from homolog.checkpoint.base import Array
 
-__all__ = ["assign", "composition", "kinship", "log_norms", "profile_match", "sign_score", "unit_rows"]
+__all__ = [
+    "assign",
+    "composition",
+    "head_angles",
+    "kinship",
+    "log_norms",
+    "profile_match",
+    "sign_score",
+    "swap_margins",
+    "tie_lead",
+    "unit_rows",
+    "whitened",
+]
 
 _TINY = 1e-20
+_FLOOR = 0.01
+"""Share of the largest variance under which directions are not stretched further."""
+_MOST_ALIKE = 0.9999
 _MOST_ROWS = 2048
 """Rows whose signs are looked at: more tell nothing that these do not."""
 
@@ -68,16 +83,35 @@ def kinship(a: Array, b: Array) -> float:
     return float(norms**2 + max(content, 0.0) ** 2)
 
 
-def profile_match(readers: Sequence[Array], gains: Sequence[Array]) -> Array:
-    """Correlation of what readers make of the channels with gains of norms, shape (readers, gains).
+def tie_lead(first: Array, second: Array, downs: Array) -> float:
+    """By how many standard deviations the norms of ``first`` go together with those of ``downs`` better than the norms of ``second`` do.
 
-    A reader's profile are the log norms of its columns; what all readers, and all gains, have in common is taken out first, because outlier
-    channels are common to all.
+    Gradients leave ‖up‖² − ‖down‖² of a unit as it is, because scaling one against the other changes no function; a gate is tied to
+    neither.
+    The difference of two correlations that share a variable, by Fisher's z with the covariance of Steiger (Psychological Bulletin 87, 245,
+    1980), which is about standard normal where both are the same.
     """
-    channels = min(*(reader.shape[1] for reader in readers), *(len(gain) for gain in gains))
-    x = np.stack([log_norms(reader[:, :channels].T) for reader in readers])
-    y = np.stack([np.log(np.abs(gain[:channels]) + 1e-6) for gain in gains])
-    return np.asarray(_standardise(x) @ _standardise(y).T, dtype=np.float32)
+    count = min(len(first), len(second), len(downs))
+    if count < 4:
+        return 0.0
+    x, y, w = (_standardise(log_norms(rows[:count])[None])[0] for rows in (first, second, downs))
+    a, b, between = (float(np.clip(u @ v, -_MOST_ALIKE, _MOST_ALIKE)) for u, v in ((x, w), (y, w), (x, y)))
+    mean = (a + b) / 2
+    shared = between * (1 - 2 * mean**2) - mean**2 * (1 - 2 * mean**2 - between**2) / 2
+    covariance = min(shared / (1 - mean**2) ** 2, _MOST_ALIKE)
+    return float((np.arctanh(a) - np.arctanh(b)) * np.sqrt((count - 3) / (2 - 2 * covariance)))
+
+
+def profile_match(made: Array, gains: Sequence[Array]) -> Array:
+    """How well what readers make of the channels follows gains of norms, shape (*readers, gains): the sum of two correlations.
+
+    ``made`` has the log norm of each reader's columns, shape (*readers, channels). The correlation over the channels with the log gains
+    is taken once as they are, and once without what all readers, and all gains, have in common: outlier channels are common to all.
+    """
+    through = np.log(np.abs(np.stack(gains)) + 1e-6)
+    shared = tuple(range(made.ndim - 1))
+    apart = _standardise(made - made.mean(axis=shared)) @ _standardise(through - through.mean(axis=0)).T
+    return np.asarray(_standardise(made) @ _standardise(through).T + apart, dtype=np.float32)
 
 
 def composition(reader: Array, writer: Array) -> float:
@@ -89,6 +123,39 @@ def composition(reader: Array, writer: Array) -> float:
     r, w = reader[:, :channels], writer[:, :channels]
     both = float(np.square(r, dtype=np.float64).sum()) * float(np.square(w, dtype=np.float64).sum())
     return float(np.sum((r.T @ r) * (w.T @ w), dtype=np.float64)) * channels / both if both > 0 else 0.0
+
+
+def head_angles(rows: Array, size: int, heads: int) -> Array:
+    """What the dimensions of each head are to one another: the product of two such vectors is a standard score, about normal for strangers.
+
+    ``rows`` are ``heads`` × so many heads that share a key × ``size`` dimensions. Gradients leave O_hᵀ O_h − V_h V_hᵀ of a head as it is
+    (with grouped keys, the sum over the group), because turning the dimensions between the two changes no function; what both were at
+    the start is small. Queries and keys are tied in the same way, as far as positions do not turn them. So the cosines between the
+    dimensions agree, and those of other heads do not. Of each head the cosines of all pairs are taken, centred over the model's heads.
+    """
+    parts = rows.reshape(heads, -1, size, rows.shape[1])
+    gram = np.einsum("hgic,hgjc->hij", parts, parts, dtype=np.float64)
+    lengths = np.sqrt(np.einsum("hii->hi", gram)) + _TINY
+    first, second = np.triu_indices(size, 1)
+    angles = (gram / lengths[:, :, None] / lengths[:, None, :])[:, first, second].reshape(-1)
+    angles = angles - angles.mean()
+    return np.asarray(angles * len(angles) ** 0.25 / (np.sqrt(float(angles @ angles)) + _TINY), dtype=np.float32)
+
+
+def whitened(readers: Sequence[Array]) -> Array:
+    """The directions that each reads more than all do, shape (readers, numbers): the product of two such rows is a correlation.
+
+    With M = RᵀR / ‖R‖², and their mean S over the readers: the upper triangle of S^(-1/2) M S^(-1/2), centred over the readers.
+    """
+    moments = np.array(
+        [reader.T @ reader / (float(np.square(reader, dtype=np.float64).sum()) + _TINY) for reader in readers]
+    )
+    values, vectors = np.linalg.eigh(moments.mean(axis=0, dtype=np.float64))
+    floor = max(float(values.max()) * _FLOOR, _TINY)
+    root = (vectors / np.sqrt(np.maximum(values, floor))) @ vectors.T
+    turned = root @ moments @ root
+    flat = (turned - turned.mean(axis=0))[(slice(None), *np.triu_indices(turned.shape[1]))]
+    return np.asarray(flat / (np.linalg.norm(flat, axis=1, keepdims=True) + _TINY), dtype=np.float32)
 
 
 def assign(scores: Array) -> tuple[Pairs, Array]:
@@ -107,6 +174,20 @@ def assign(scores: Array) -> tuple[Pairs, Array]:
     return columns, np.asarray(margins, dtype=np.float32)
 
 
+def swap_margins(scores: Array, columns: Pairs) -> Array:
+    """For each row of an assignment what the total loses at least if it changes places with another, or takes a column that is free."""
+    rows = np.arange(len(columns))
+    chosen = scores[rows, columns].astype(np.float64)
+    swapped = scores[:, columns].astype(np.float64)
+    losses = chosen[:, None] + chosen[None, :] - swapped - swapped.T
+    losses[rows, rows] = np.inf
+    free = np.setdiff1d(np.arange(scores.shape[1]), columns)
+    if len(free):
+        losses = np.concatenate([losses, chosen[:, None] - scores[:, free]], axis=1)
+    return np.asarray(losses.min(axis=1, initial=np.inf), dtype=np.float32)
+
+
 def _standardise(x: Array) -> Array:
-    x = x - x.mean(axis=0) if len(x) > 2 else x
-    return unit_rows(x - x.mean(axis=1, keepdims=True))
+    """Centred over the channels and of length 1; what is equal throughout becomes zero."""
+    x = x - x.mean(axis=-1, keepdims=True)
+    return np.asarray(x / (np.sqrt(np.square(x).sum(axis=-1, keepdims=True)) + _TINY), dtype=np.float32)
