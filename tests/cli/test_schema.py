@@ -10,9 +10,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from tests.checkpoint.convert_gguf import convert
+from tests.checkpoint.onnx_writers import encode_onnx
 from tests.report import samples
+
+from homolog.checkpoint.open import open_checkpoint
+from homolog.roles.inspect import inspect
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -120,3 +126,26 @@ def test_real_inspections_keep_to_the_schema(
     assert _complaints("inspection-1.json", document) == []
     assert document["values"] == ("all" if options else "sampled")
     assert document["read"]["bytes"] <= document["read"]["of"]
+
+
+ZOO = Path(__file__).parents[1] / "zoo"
+
+
+@pytest.mark.parametrize("stored", ["safetensors", "gguf", "onnx", "npz"])
+def test_inspections_of_every_format_keep_to_the_schema(tmp_path: Path, stored: str) -> None:
+    ones = np.ones((2, 3), dtype=np.float32)
+    path = ZOO / "a"
+    if stored == "gguf":
+        path = convert(path, tmp_path / "copy.gguf")
+    if stored == "onnx":
+        path = tmp_path / "copy.onnx"
+        path.write_bytes(encode_onnx({"a.weight": ones}))
+    if stored == "npz":
+        path = tmp_path / "copy.npz"
+        np.savez(path, w=ones)
+    with open_checkpoint(path) as checkpoint:
+        document = inspect(checkpoint).to_json()
+    assert document["format"] == stored
+    assert _complaints("inspection-1.json", document) == []
+    expected = {"safetensors": "tokenizer.json", "gguf": "512 tokens (gpt2), in the weight file"}
+    assert document["tokenizer"] == expected.get(stored)

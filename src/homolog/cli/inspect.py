@@ -109,6 +109,7 @@ def _print_summary(inspection: Inspection, console: Console) -> None:
         (t("parameters"), t("{n} in {tensors} tensors", n=f"{inspection.parameters:,}", tensors=inspection.tensors)),
         (t("dtypes"), t(", ").join(f"{dtype} {count:,}" for dtype, count in inspection.dtypes.items())),
         (t("sizes"), sizes),
+        *(((t("tokenizer"), translate(inspection.tokenizer)),) if inspection.tokenizer else ()),
         (
             t("read"),
             t("{part} of {whole} bytes", part=f"{inspection.read['bytes']:,}", whole=f"{inspection.read['of']:,}"),

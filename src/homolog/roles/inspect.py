@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["FoundRole", "Inspection", "inspect"]
 
 
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class FoundRole:
     """One role and where it lies."""
@@ -50,6 +60,8 @@ class Inspection:
     notes: tuple[str, ...]
     """Of the reader and of the resolver."""
     warnings: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    """The tokenizer inside or beside the weights, in words; ``None`` if none was found."""
     read: Mapping[str, int] = field(default_factory=dict)
     """``bytes``, ``of`` and ``requests``: what this inspection read of the weights."""
 
@@ -74,6 +86,7 @@ class Inspection:
             "bytes": self.nbytes,
             "dtypes": dict(self.dtypes),
             "files": list(self.files),
+            "tokenizer": self.tokenizer,
             "roles": [
                 {
                     "role": role.role,
@@ -160,12 +173,21 @@ def inspect(
         flaws=flaws,
         notes=(*checkpoint.notes, *anatomy.notes),
         warnings=(*_structure(anatomy), *flaws.warnings()),
+        tokenizer=_tokenizer(checkpoint),
         read={
             "bytes": checkpoint.meter.bytes - start,
             "of": checkpoint.nbytes,
             "requests": checkpoint.meter.requests - requests,
         },
     )
+
+
+def _tokenizer(checkpoint: Checkpoint) -> str | None:
+    table, folder = checkpoint.tokenizer, checkpoint.folder
+    if table is not None:
+        kind = f" ({shorten(table.model)})" if table.model else ""
+        return f"{len(table.tokens)} tokens{kind}, in the weight file"
+    return next((name for name in _TOKENIZERS if folder is not None and (folder / name).is_file()), None)
 
 
 def _constants(anatomy: Anatomy) -> Mapping[str, str]:

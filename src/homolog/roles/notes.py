@@ -42,11 +42,15 @@ def _family(checkpoint: Checkpoint, chosen: Fit, same_layout: Sequence[str]) -> 
     hint = checkpoint.config.get("model_type")
     hint = shorten(hint) if isinstance(hint, str) else None
     if same_layout:
-        by = "config.json says so" if hint in family.model_types else "it is the first by preference"
+        by = f"{_says(checkpoint)} so" if hint in family.model_types else "it is the first by preference"
         notes.append(f"{', '.join(same_layout)} and {family.id} store the same layout; taken as {family.id}: {by}")
     if hint is not None and family.model_types and hint not in family.model_types:
-        notes.append(f"config.json says model_type {hint!r}; the tensors are laid out as {family.id}")
+        notes.append(f"{_says(checkpoint)} model_type {hint!r}; the tensors are laid out as {family.id}")
     return notes
+
+
+def _says(checkpoint: Checkpoint) -> str:
+    return "the file says" if checkpoint.format == "gguf" else "config.json says"
 
 
 def _unembedding(checkpoint: Checkpoint, chosen: Fit, sizes: Sizes) -> list[str]:

@@ -87,17 +87,32 @@ def _put_together(
         return {}
     scores = np.array([[kinship(downs[down], units[reader]) for reader in readers] for down in names], dtype=np.float32)
     columns, _ = assign(np.tile(scores, (each, 1)))
+    owned = columns.reshape(each, -1).T
+    if each > 1:  # a gate and an up are kin of each other as well
+        kin = np.array([[kinship(units[one], units[other]) for other in readers] for one in readers], dtype=np.float32)
+    else:
+        kin = np.zeros((len(readers), len(readers)), dtype=np.float32)
     clear = {}
     for row, down in enumerate(names):
-        own = [int(columns[row + turn * len(names)]) for turn in range(each)]
-        others = [column for column in range(len(readers)) if column not in own]
+        own = owned[row].tolist()
+        margin = min(_margin(scores, kin, owned, row, reader) for reader in own)
+        least = min(float(scores[row, reader] + kin[reader, own].sum() - kin[reader, reader]) for reader in own)
         # copies of one FFN (doubled layers, upcycled experts) are kin of each other and rivals
-        rivals = [
-            *scores[row, others],
-            *(scores[away, column] for column in own for away in range(len(names)) if away != row),
-        ]
-        least = float(scores[row, own].min())
-        margin = least - float(max(rivals, default=0.0))
         if least >= _KIN and margin >= max(_KIN / 2, _AHEAD * least):
-            clear[down] = (tuple(readers[column] for column in own), margin)
+            clear[down] = (tuple(readers[reader] for reader in own), margin)
     return clear
+
+
+def _margin(scores: Array, kin: Array, owned: np.ndarray, row: int, reader: int) -> float:
+    """How much more of a kin a reader is to its own FFN than any other reader is, and than it is to any other FFN."""
+
+    def kinship_of(which: int, to: int, without: int) -> float:
+        others = [member for member in owned[to].tolist() if member != without]
+        return float(scores[to, which] + sum(kin[which, member] for member in others))
+
+    own = kinship_of(reader, row, reader)
+    rivals = [kinship_of(which, row, reader) for which in range(scores.shape[1]) if which not in owned[row]]
+    places = [
+        kinship_of(reader, to, without) for to in range(len(scores)) if to != row for without in owned[to].tolist()
+    ]
+    return own - max([*rivals, *places], default=0.0)
