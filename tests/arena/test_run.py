@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from homolog.arena.cases import Pair, plan_pairs
 from homolog.arena.hold import hold_arena
 from homolog.arena.methods.base import Method, Model, NotApplicable
 from homolog.arena.methods.catalogue import choose_methods
-from homolog.arena.run import RESULTS, run_arena
+from homolog.arena.run import RESULTS, _making, run_arena
 from homolog.arena.zoo import read_zoo
 from homolog.errors import UsageError
 
@@ -91,6 +92,17 @@ def test_a_model_that_was_made_anew_is_scored_anew(small_zoo: Path, pairs: list[
     changed["b"].__dict__["digest"] = "another"
     run_arena(replace(zoo, records=changed), pairs, [second.method()], tmp_path)
     assert second.asked == sum("b" in (*pair.a.sources, *pair.b.sources) for pair in pairs)
+
+
+def test_a_score_belongs_to_the_code_that_made_its_models(small_zoo: Path) -> None:
+    making = {pair.operation: _making(pair) for pair in plan_pairs(read_zoo(small_zoo))}
+    always = {"lab/parts.py", "lab/shape.py"}
+    assert making["continued_training"] == making["other_seed"] == ()
+    assert set(making["untrained"]) == always
+    assert set(making["layers_dropped"]) == always | {"lab/operations/depth.py"}
+    assert set(making["fully_disguised"]) == always | {"lab/disguises.py", "lab/widening.py"}
+    assert set(making["merged_ties"]) == always | {"lab/merges.py"}
+    assert all((files("homolog") / part).is_file() for parts in making.values() for part in parts)
 
 
 def test_a_slow_method_is_asked_about_a_few_pairs_of_every_kind(small_zoo: Path, tmp_path: Path) -> None:

@@ -21,22 +21,16 @@ from homolog.arena.methods.base import Method, MethodScore, Model
 from homolog.arena.methods.catalogue import choose_methods
 from homolog.arena.zoo import Zoo
 from homolog.errors import UsageError
+from homolog.lab.merges import apply_merge
+from homolog.lab.operations import OPERATIONS
+from homolog.lab.parts import list_ffns
+from homolog.lab.shape import initialise
 from homolog.provenance import round_floats
 from homolog.version import __version__
 
 __all__ = ["RESULTS", "Result", "run_arena"]
 
 RESULTS = "results.jsonl"
-_MAKING = (
-    "lab/disguises.py",
-    "lab/merges.py",
-    "lab/operations",
-    "lab/parts.py",
-    "lab/quantise.py",
-    "lab/shape.py",
-    "lab/widening.py",
-)
-"""The parts of the package that make derived models."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -207,8 +201,16 @@ def _describe(pair: Pair, method: str, score: MethodScore) -> Result:
 
 
 def _key(zoo: Zoo, pair: Pair, method: Method) -> str:
-    made = () if pair.a.is_trained and pair.b.is_trained else _MAKING
-    return f"{method.name} {pair.digest(zoo)} {pair.operation} {_code_digest((*method.code, *made))}"
+    return f"{method.name} {pair.digest(zoo)} {pair.operation} {_code_digest((*method.code, *_making(pair)))}"
+
+
+def _making(pair: Pair) -> tuple[str, ...]:
+    """The parts of the package that make a pair's derived models, if it has any."""
+    cases = [case for case in (pair.a, pair.b) if not case.is_trained]
+    modules = {OPERATIONS[step["kind"]].__module__ for case in cases for step in case.steps}
+    modules |= {apply_merge.__module__ for case in cases if case.merge is not None}
+    modules |= {list_ffns.__module__, initialise.__module__} if cases else set()
+    return tuple(sorted(f"{'/'.join(module.split('.')[1:])}.py" for module in modules))
 
 
 @cache
