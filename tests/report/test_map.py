@@ -127,6 +127,13 @@ def test_columns_count_units_where_all_were_counted() -> None:
     assert columns["b"][3]["extras"][-1] == "reordered"
 
 
+def test_a_share_of_samples_is_not_left_alone_where_all_units_were_counted() -> None:
+    sample = upcycled()
+    sample["inherited"] |= {"share": 1.0, "low": 0.99, "high": 1.0, "units": 720, "inherited": 720}
+    assert "In all FFNs, counted in full: 5,040 of 6,480 units, 78 %." in render(sample)
+    assert "counted in full:" not in render(upcycled())
+
+
 def test_columns_stay_legible_and_bounded() -> None:
     for layers, lowest, highest in ((5, 150, 300), (24, 400, 700), (48, 600, 900), (80, 900, 1100)):
         sample = related()

@@ -15,6 +15,7 @@ from homolog.report.evidence import arrange_finding
 from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
 from homolog.report.exhibits import arrange_exhibits
 from homolog.report.format import CAP, clean, count, log10, number, percent, power_html, raise_powers, size
+from homolog.report.inherited import say_counted
 from homolog.report.language import t
 from homolog.report.words import (
     ASSUMPTIONS,
@@ -58,7 +59,7 @@ def arrange(comparison: Json) -> dict[str, Any]:
         "done": list_operations(comparison),
         "reason": tell(comparison["reason"], 2000) if comparison.get("reason") else None,
         "headline": _headline(comparison),
-        "inherited": _inherited(comparison.get("inherited")),
+        "inherited": _inherited(comparison),
         "warnings": [tell(text) for text in comparison.get("warnings") or ()],
         "layers": arrange_columns(comparison),
         "derived": arrange_derived(comparison.get("derivation") or {}, drawn),
@@ -111,7 +112,8 @@ def _sentence_case(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _inherited(inherited: Json | None) -> dict[str, Any] | None:
+def _inherited(comparison: Json) -> dict[str, Any] | None:
+    inherited = comparison.get("inherited")
     if not inherited:
         return None
     units = inherited.get("units")
@@ -124,6 +126,7 @@ def _inherited(inherited: Json | None) -> dict[str, Any] | None:
         "of": tell(inherited["of"].replace("ffn", "FFN")),
         "n": count(inherited.get("inherited")),
         "units": count(units) if units else "",
+        "counted": say_counted(comparison),
     }
 
 

@@ -15,6 +15,7 @@ from homolog.report.done import list_operations
 from homolog.report.evidence import best_group
 from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
 from homolog.report.format import CAP, clean, count, fine_percent, log10, number, percent, power, size
+from homolog.report.inherited import say_counted
 from homolog.report.language import t
 from homolog.report.layers import LayerRow, read_layers
 from homolog.report.words import FOUND, PROBES, RELATIONS, UNASKED, VERDICTS, say, tell
@@ -37,12 +38,13 @@ def print_comparison(comparison: Json, console: Console) -> None:
     Strings from checkpoints are printed as text: neither console markup nor control sequences in them have any effect.
     """
     for block in (_headline, _findings, _layer_map, _excluded, _read):
-        for part in block(comparison, console):
+        parts = list(block(comparison, console))
+        for part in parts:
             if isinstance(part, Text):
                 _print_wrapped(part, console)
             else:
                 _print_table(part, console)
-        if block is not _read:
+        if parts and block is not _read:
             console.print()
 
 
@@ -77,6 +79,8 @@ def _headline(comparison: Json, console: Console) -> Iterator[Any]:
             "Inherited: {share} of the {units} ({low} to {high}).", share=share, units=units, low=low, high=high
         )
         yield _text(console, inherited)
+        if counted := say_counted(comparison):
+            yield _text(console, counted)
     if comparison.get("relation") and comparison["verdict"] in FOUND:
         yield _text(console, say(RELATIONS, comparison["relation"]))
     for warning in comparison.get("warnings") or ():
@@ -150,6 +154,8 @@ def _block(row: LayerRow, blocks: str) -> str:
 
 def _excluded(comparison: Json, console: Console) -> Iterator[Any]:
     out, left = list_ruled_out(comparison), list_not_ruled_out(comparison)
+    if comparison["verdict"] in FOUND and not out and not left:
+        return
     none = [(t(UNASKED) if comparison["verdict"] in FOUND else t("nothing"), "")]
     for title, entries in ((t("Ruled out:"), out), (t("Not ruled out:"), left)):
         yield from _list(console, title, [(entry.name, entry.text) for entry in entries] or none)
