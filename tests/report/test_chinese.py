@@ -136,6 +136,7 @@ _KEPT = {
     "FFN",
     "JSON",
     "JavaScript",
+    "LoRA",
     "Transformer",
     "Vega",
     "comparison",

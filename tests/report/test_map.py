@@ -134,6 +134,25 @@ def test_a_share_of_samples_is_not_left_alone_where_all_units_were_counted() -> 
     assert "counted in full:" not in render(upcycled())
 
 
+def test_facts_say_in_which_order_they_hold() -> None:
+    sample = upcycled()
+    sample["derivation"]["direction"] = {
+        "relation": "a_to_b",
+        "facts": [
+            {"kind": "rows_decayed", "direction": "a_to_b", "text": "rows decayed"},
+            {"kind": "other", "direction": "b_to_a", "text": "blocks repeat"},
+        ],
+        "why": "two facts disagree",
+    }
+    sample["derivation"]["facts"] = ["rows decayed", "blocks repeat", "the head exists in B only"]
+    assert arrange(sample)["facts"] == [
+        ("A → B", "rows decayed"),
+        ("B → A", "blocks repeat"),
+        ("Fact", "the head exists in B only"),
+        ("Direction", "two facts disagree"),
+    ]
+
+
 def test_columns_stay_legible_and_bounded() -> None:
     for layers, lowest, highest in ((5, 150, 300), (24, 400, 700), (48, 600, 900), (80, 900, 1100)):
         sample = related()

@@ -79,7 +79,8 @@ def _arrange_merges(found: Json | None, drawn: dict[str, Any]) -> dict[str, Any]
         drawn["merges"] = draw_coefficients(layers, names)
     return {
         "absent": None,
-        "text": tell(found.get("text"), 2000),
+        "text": _sentence(found.get("text")),
+        "warnings": [_sentence(text) for text in found.get("warnings") or ()],
         "drawn": bool(layers),
         "parents": [
             {
@@ -110,6 +111,12 @@ def _arrange_merges(found: Json | None, drawn: dict[str, Any]) -> dict[str, Any]
     }
 
 
+def _sentence(text: str | None) -> str:
+    """A text of the comparison with its full stop."""
+    told = tell(text, 2000)
+    return told if not told or told.endswith((".", "。")) else t("{text}.", text=told)
+
+
 def _name_parent(model: Json) -> str:
     """``A``, or the parent's number and the last part of its name."""
     if model["model"] == "a":
@@ -123,7 +130,7 @@ def _arrange_given(found: Json | None) -> dict[str, Any] | None:
         return None
     return {
         "model": clean(found.get("model") or "", 200),
-        "text": tell(found.get("absent") or found.get("text"), 2000),
+        "text": _sentence(found.get("absent") or found.get("text")),
         "values": [
             (clean(str(name), 60).replace("_", " "), _show(value))
             for name, value in (found.get("values") or {}).items()

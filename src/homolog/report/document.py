@@ -69,7 +69,7 @@ def arrange(comparison: Json) -> dict[str, Any]:
             {"name": say(OPERATIONS, operation["kind"]), "detail": tell(operation.get("detail"))}
             for operation in (comparison.get("derivation") or {}).get("operations") or ()
         ],
-        "facts": [tell(text) for text in (comparison.get("derivation") or {}).get("facts") or ()],
+        "facts": _facts(comparison.get("derivation") or {}),
         "answered": [finding for finding in findings if not finding["absent"]],
         "absent": [finding for finding in findings if finding["absent"]],
         "findings": findings,
@@ -110,6 +110,19 @@ def _headline(comparison: Json) -> dict[str, Any]:
 
 def _sentence_case(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+_ARROWS: Mapping[str, str] = {"a_to_b": "A → B", "b_to_a": "B → A"}
+
+
+def _facts(derivation: Json) -> list[tuple[str, str]]:
+    """What was found on the way, each with the order that it holds in, if it does in one only; and why that is not enough."""
+    direction = derivation.get("direction") or {}
+    facts = direction.get("facts") or ()
+    known = {fact["text"] for fact in facts}
+    found = [(_ARROWS.get(fact["direction"], t("Fact")), tell(fact["text"])) for fact in facts]
+    found += [(t("Fact"), tell(text)) for text in derivation.get("facts") or () if text not in known]
+    return found + ([(t("Direction"), tell(direction["why"]))] if direction.get("why") else [])
 
 
 def _inherited(comparison: Json) -> dict[str, Any] | None:

@@ -154,6 +154,11 @@ GLOSSARY: Mapping[str, str] = {
     "shared initialisation": "Both models began from the same random numbers and were then trained separately.",
     "norm gain": "One learned factor per channel. All of them start at the same constant.",
     "distillation": "Training a model on what another one answers. It copies behaviour, not weights.",
+    "bank": "Models known to be independent of each other, and how far every two of them agree: what chance looks like where no exact "
+    "test is left.",
+    "frame": "A choice of axes for the inner space. Only in one frame can two models be laid over each other.",
+    "expert": "One of several FFNs of a layer; every word passes through a few of them only.",
+    "low rank": "Held by few directions, as what an adapter (LoRA) adds.",
     "digest": "A fingerprint of the bytes that were read: other bytes, other digest.",
 }
 
