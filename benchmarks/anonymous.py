@@ -211,14 +211,18 @@ def verdict(a: str, b: str, seed: int, *, sides: str, config: bool) -> tuple[str
 
 
 def show_verdicts(
-    title: str, pairs: Iterable[tuple[str, str]], seeds: Sequence[int], sides: Sequence[str] = SIDES
+    title: str,
+    pairs: Iterable[tuple[str, str]],
+    seeds: Sequence[int],
+    sides: Sequence[str] = SIDES,
+    configs: Sequence[bool] = (True, False),
 ) -> Counter[str]:
-    """Counts of verdicts over pairs, sides, seeds and both with and without config.json."""
+    """Counts of verdicts over pairs, sides, seeds, and with and without config.json."""
     counts: Counter[str] = Counter()
     for a, b in pairs:
         for side in sides:
             for seed in seeds:
-                for config in (True, False):
+                for config in configs:
                     said, _ = verdict(a, b, 100 * seed, sides=side, config=config)
                     counts[said] += 1
                     descent = title in ("related", "each and its original")
@@ -244,9 +248,11 @@ def main() -> None:
     total = show_roles(range(options.seeds))
     print(f"together: {total.right} right, {total.left_open} left open, {total.wrong} wrong")
     print("pairs | verdicts")
-    show_verdicts("each and its original", [(model, model) for model in MODELS], range(options.pair_seeds), ("other",))
+    show_verdicts(
+        "each and its original", [(model, model) for model in MODELS], range(options.pair_seeds), ("other",), (False,)
+    )
     strangers = [(stranger(model), model) for model in MODELS]
-    show_verdicts("each and a stranger", strangers, range(options.pair_seeds), ("other",))
+    show_verdicts("each and a stranger", strangers, range(options.pair_seeds), ("other",), (False,))
     for title, pairs in (("related", RELATED), ("same initialisation", SAME_START), ("independent", INDEPENDENT)):
         show_verdicts(title, pairs, range(options.pair_seeds))
 

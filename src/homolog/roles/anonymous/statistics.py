@@ -133,8 +133,9 @@ def head_angles(rows: Array, size: int, heads: int) -> Array:
     the start is small. Queries and keys are tied in the same way, as far as positions do not turn them. So the cosines between the
     dimensions agree, and those of other heads do not. Of each head the cosines of all pairs are taken, centred over the model's heads.
     """
-    parts = rows.reshape(heads, -1, size, rows.shape[1])
-    gram = np.einsum("hgic,hgjc->hij", parts, parts, dtype=np.float64)
+    parts = rows.astype(np.float64).reshape(heads, -1, size, rows.shape[1])
+    flat = parts.transpose(0, 2, 1, 3).reshape(heads, size, -1)
+    gram = flat @ flat.transpose(0, 2, 1)
     lengths = np.sqrt(np.einsum("hii->hi", gram)) + _TINY
     first, second = np.triu_indices(size, 1)
     angles = (gram / lengths[:, :, None] / lengths[:, None, :])[:, first, second].reshape(-1)
