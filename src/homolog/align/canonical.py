@@ -12,7 +12,7 @@ odd part, ``z/2``, adds up over all units of the FFN to a form that says nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,15 +143,34 @@ def find_unread(tokens: Array | None, blocks: Sequence[Units], width: int) -> Ar
     A stream that was padded has directions that nothing reaches, in any basis. Without tokens all that units write counts.
     """
     given = np.zeros((width, width)) if tokens is None else _gram(tokens)
-    reached = given if tokens is not None else sum((_gram(units.down) for units in blocks), given)
-    silent = _silent(reached)
+    if tokens is None:
+        silent = _find_silent(given, (units.down for units in blocks))
+    elif len(tokens) < width:
+        # Few tokens span few directions: what units read of these is all that is heard so far.
+        basis = np.linalg.qr(tokens.T)[0]
+        silent = _find_silent(given, (_merge_heard(units, basis).down for units in blocks))
+    else:
+        silent = _find_silent(given, ())
     while silent.shape[1]:
-        written = sum((_gram(merge_equal_gates(without_unread(units, silent)).units.down) for units in blocks), given)
-        fewer = _silent(written)
+        heard = (merge_equal_gates(without_unread(units, silent)).units.down for units in blocks)
+        fewer = _find_silent(given, heard)
         if fewer.shape[1] >= silent.shape[1]:
             break
         silent = fewer
     return silent
+
+
+def _merge_heard(units: Units, basis: Array) -> Units:
+    """Units with what they read in coordinates along ``basis`` (width, k), merged; those that read nothing of it are left out."""
+    reads = [np.asarray(rows @ basis, dtype=np.float32) for rows in units.parts[:-1]]
+    heard = _hear(units.parts, reads)
+    return merge_equal_gates(Units(reads[0], reads[1] if len(reads) == 2 else None, units.down).take(heard)).units
+
+
+def _hear(before: Sequence[Array], after: Sequence[Array]) -> npt.NDArray[np.intp]:
+    """Units of whose reading rows more than a rounding is left."""
+    kept = [_norms(rest) > _HEARD * _norms(rows) for rows, rest in zip(before, after, strict=False)]
+    return np.flatnonzero(np.logical_and.reduce(kept))
 
 
 def without_unread(units: Units, silent: Array | None) -> Units:
@@ -159,10 +178,7 @@ def without_unread(units: Units, silent: Array | None) -> Units:
     if silent is None:
         return units
     rest = [np.asarray(rows - (rows @ silent) @ silent.T, dtype=np.float32) for rows in units.parts[:-1]]
-    kept = np.ones(len(units), dtype=bool)
-    for before, after in zip(units.parts, rest, strict=False):
-        kept &= _norms(after) > _HEARD * _norms(before)
-    return Units(rest[0], rest[1] if len(rest) == 2 else None, units.down).take(np.flatnonzero(kept))
+    return Units(rest[0], rest[1] if len(rest) == 2 else None, units.down).take(_hear(units.parts, rest))
 
 
 def _gram(rows: Array) -> npt.NDArray[np.float64]:
@@ -170,12 +186,36 @@ def _gram(rows: Array) -> npt.NDArray[np.float64]:
     return np.asarray((finite.T @ finite).astype(np.float64))
 
 
-def _silent(gram: npt.NDArray[np.float64]) -> Array:
+def _find_silent(given: npt.NDArray[np.float64], written: Iterable[Array]) -> Array:
+    """Directions (width, k) in which neither ``given``, a Gram matrix, nor the rows ``written`` have anything.
+
+    Stops at the first few rows that leave none.
+    """
+    gram, rows, width = given.copy(), 0, len(given)
+    for block in written:
+        gram += _gram(block)
+        rows += len(block)
+        if rows >= 2 * width:
+            if _is_full(gram):
+                break
+            rows = 0
+    if _is_full(gram):
+        return np.empty((width, 0), dtype=np.float32)
     values, vectors = np.linalg.eigh(gram)
     silent = values <= _UNREACHED * max(float(values.mean()), _TINY)
     if silent.all():
         silent[:] = False
     return np.asarray(vectors[:, silent], dtype=np.float32)
+
+
+def _is_full(gram: npt.NDArray[np.float64]) -> bool:
+    """Whether no eigenvalue is below the share that counts as nothing: a factorisation is far cheaper than a decomposition."""
+    level = _UNREACHED * max(float(np.trace(gram)) / len(gram), _TINY)
+    try:
+        np.linalg.cholesky(gram - level * np.eye(len(gram)))
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def group_equal_gates(gate: Array) -> list[npt.NDArray[np.intp]]:
