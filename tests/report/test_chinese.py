@@ -197,7 +197,7 @@ def test_no_line_is_too_wide_or_begins_with_a_stop() -> None:
 
 def test_names_of_a_hostile_file_are_neither_translated_nor_slow() -> None:
     made = hostile()
-    made["warnings"] = [f"A: FFN of {'{x} of ' * 5000}: contains NaN", "; " * 30_000, "layer " * 30_000]
+    made["warnings"] = [f"A: FFN of {'{x} of ' * 5000}: contains NaN", "; " * 30_000, "layer " * 30_000, "A: " * 30_000]
     start = time.perf_counter()
     page = render(made, lang="zh")
     assert time.perf_counter() - start < 10

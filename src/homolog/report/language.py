@@ -32,6 +32,9 @@ LANGUAGES = ("en", "zh")
 _LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")
 """The environment's say in it, the first that is set."""
 
+_DEEPEST = 8
+"""Sentences within sentences: only a hostile text has more."""
+
 _spoken: ContextVar[str] = ContextVar("language", default="en")
 
 
@@ -75,26 +78,32 @@ def t_html(text: str, /, **values: object) -> Markup:
 
 def translate(text: str) -> str:
     """A sentence of a comparison in the language that is spoken."""
+    return _translate(text, _DEEPEST)
+
+
+def _translate(text: str, depth: int) -> str:
     catalogue = _load(_spoken.get())
     if exact := catalogue.sentences.get(text):
         return exact
+    if not depth or not catalogue.patterns:
+        return text
     for mark, pattern, translation in catalogue.patterns:
         if mark in text and (found := pattern.fullmatch(text)):
-            return _FORMATTER.vformat(translation, (), found.groupdict())
-    parts = text.split("; ") if catalogue.patterns else []
-    return "；".join(map(translate, parts)) if len(parts) > 1 else text
+            return _Sentences(depth - 1).vformat(translation, (), found.groupdict())
+    parts = text.split("; ")
+    return "；".join(_translate(part, depth - 1) for part in parts) if len(parts) > 1 else text
 
 
 class _Sentences(Formatter):
     """``{reason!t}`` is itself a sentence and is translated before it is put in, ``{names!l}`` a list of things with commas between."""
 
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+
     def convert_field(self, value: Any, conversion: str | None) -> Any:
         if conversion == "l":
-            return "、".join(map(translate, value.split(", ")))
-        return translate(value) if conversion == "t" else super().convert_field(value, conversion)
-
-
-_FORMATTER = _Sentences()
+            return "、".join(_translate(part, self._depth) for part in value.split(", "))
+        return _translate(value, self._depth) if conversion == "t" else super().convert_field(value, conversion)
 
 
 @dataclass(frozen=True, slots=True)
