@@ -10,7 +10,7 @@ import pytest
 from tests.naive.decoder_forward import naive_logits
 
 from homolog.errors import UsageError
-from homolog.lab import disguises, quantise, widening
+from homolog.lab import decoys, disguises, quantise, widening
 from homolog.lab.operations import OPERATIONS, apply_operation
 from homolog.lab.registry import is_defined
 from homolog.lab.shape import Shape, Weights, initialise, list_tensors
@@ -40,14 +40,21 @@ STEPS: dict[str, dict[str, Any]] = {
     "overwrite_rows": {"rows": UNUSED, "seed": 1},
     "split_units": {"share": 0.7, "seed": 1},
     "pad_residual": {"seed": 1},
+    "flip_gates": {"share": 0.7, "seed": 1},
+    "add_decoys": {"pairs": 5, "length": 2.0, "seed": 1},
+    "bury_units": {"groups": 2, "noise": 10.0, "seed": 1},
 }
 DENSE = ("llama", "qwen2", "qwen3", "pangu")
 NOT_FOR = {
     *(("permute_experts", family) for family in DENSE),
-    *(("split_units", family) for family in ("qwen2_moe", "pangu_pro_moe")),
+    *(
+        (kind, family)
+        for kind in ("split_units", "flip_gates", "add_decoys", "bury_units")
+        for family in ("qwen2_moe", "pangu_pro_moe")
+    ),
     ("rotate_residual", "pangu"),
     *((kind, "gpt2") for kind in ("permute_experts", "split_units", "flip_signs", "fold_norms", "rotate_residual")),
-    ("pad_residual", "gpt2"),
+    *((kind, "gpt2") for kind in ("pad_residual", "flip_gates", "add_decoys", "bury_units")),
 }
 CASES = [(shape, kind) for shape in SHAPES for kind in STEPS if (kind, shape.family) not in NOT_FOR]
 
@@ -130,6 +137,21 @@ def test_split_units_share_a_gate_and_add_up() -> None:
         np.testing.assert_allclose(down[:, group] @ up[group], whole, atol=1e-5)
 
 
+def test_decoys_hide_what_they_are_meant_to_hide() -> None:
+    weights, place = make(LLAMA), "model.layers.1.mlp."
+    longest = np.linalg.norm(weights[f"{place}gate_proj.weight"], axis=1).max()
+    drowned = apply_operation(LLAMA, weights, {"kind": "add_decoys", "pairs": 5, "length": 2.0, "seed": 1}).weights
+    sizes = np.linalg.norm(drowned[f"{place}gate_proj.weight"], axis=1)
+    np.testing.assert_allclose(sizes[LLAMA.ffn :], 2 * longest, rtol=1e-5)
+    buried = apply_operation(LLAMA, weights, {"kind": "bury_units", "groups": 2, "noise": 10.0, "seed": 1})
+    down = buried.weights[f"{place}down_proj.weight"]
+    assert np.linalg.matrix_rank(down) == min(down.shape), "the dead channels show"
+    flipped = apply_operation(LLAMA, weights, {"kind": "flip_gates", "seed": 1}).weights
+    np.testing.assert_array_equal(
+        flipped[f"{place}gate_proj.weight"][: LLAMA.ffn], -weights[f"{place}gate_proj.weight"]
+    )
+
+
 def test_renaming_drops_the_prefix_alone() -> None:
     weights = make(LLAMA)
     renamed = apply_operation(LLAMA, weights, {"kind": "rename"}).weights
@@ -155,6 +177,6 @@ def test_every_disguise_is_registered_and_tested() -> None:
     assert {(kind, shape.family) for shape, kind in CASES} == {
         (kind, shape.family) for shape in SHAPES for kind in STEPS if is_defined(kind, shape.family)
     }
-    keeping = {*disguises.DISGUISES, *widening.__all__}
+    keeping = {*disguises.DISGUISES, *widening.__all__, *decoys.__all__}
     assert keeping | {quantise.quantise.__name__} <= OPERATIONS.keys()
     assert keeping == {*STEPS, "rename"}

@@ -7,11 +7,25 @@ all, the disguises, the widenings that hide and the quantisations with them, so 
 
 from __future__ import annotations
 
-from homolog.lab import disguises, quantise, widening
-from homolog.lab.operations import depth, experts, merging, norms, updates, vocabulary, washing, width
+from homolog.lab import decoys, disguises, quantise, widening
+from homolog.lab.operations import depth, experts, merging, norms, resetting, updates, vocabulary, washing, width
 from homolog.lab.registry import OPERATIONS, Operation, Outcome, apply_operation
 
 __all__ = ["MODULES", "OPERATIONS", "Operation", "Outcome", "apply_operation"]
 
-MODULES = (depth, width, norms, experts, vocabulary, updates, washing, merging, disguises, widening, quantise)
+MODULES = (
+    depth,
+    width,
+    norms,
+    experts,
+    vocabulary,
+    updates,
+    resetting,
+    washing,
+    merging,
+    disguises,
+    widening,
+    decoys,
+    quantise,
+)
 """In the order in which the documentation lists them."""

@@ -14,7 +14,7 @@ from homolog.lab.parts import layer_place
 from homolog.lab.registry import EVERY, Outcome, register
 from homolog.lab.shape import Shape, Weights
 
-__all__ = ["insert_layers", "keep_layers"]
+__all__ = ["insert_layers", "keep_layers", "list_layer"]
 
 _LAYER = re.compile(r"(?:model\.layers|transformer\.h)\.(\d+)\.(.*)")
 _OUTPUT = re.compile(r".*(o_proj|down_proj|c_proj)\.weight")
@@ -52,6 +52,12 @@ def insert_layers(shape: Shape, weights: Weights, *, before: list[int], seed: in
             kept |= {f"{here}.{rest}": tensor for rest, tensor in _layer(weights, old).items()}
             sources.append(old)
     return Outcome(replace(shape, layers=len(sources)), kept, frozenset(fresh), {"sources": sources})
+
+
+def list_layer(weights: Weights, layer: int) -> Weights:
+    """The tensors of one layer by their full names."""
+    found = ((_LAYER.match(name), name, tensor) for name, tensor in weights.items())
+    return {name: tensor for match, name, tensor in found if match and int(match[1]) == layer}
 
 
 def _layer(weights: Weights, layer: int) -> Weights:
