@@ -33,7 +33,7 @@ CHILD = Recipe("two", kind="continued_training", train=PLAN, parent="one")
 
 @pytest.fixture(autouse=True)
 def small_corpus(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "load_corpus", lambda cache, vocabulary: corpus)
+    monkeypatch.setattr(zoo, "load_corpus", lambda cache, vocabulary, tokenizer=None: corpus)
 
 
 def read(folder: Path) -> dict[str, bytes]:
@@ -52,7 +52,7 @@ BUILD = """
         if "kill" in sys.argv:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    zoo.load_corpus = lambda cache, vocabulary: make_corpus()
+    zoo.load_corpus = lambda cache, vocabulary, tokenizer=None: make_corpus()
     zoo.make_model(BASE, out=Path(sys.argv[1]) / "out", cache=Path(sys.argv[1]) / "cache", report=report)
 """
 

@@ -50,7 +50,7 @@ CLASS = "kind = 'base'\nseed = 5\nmodels = {}\n[shape]\nvocab = 320\nlayers = 1\
 @pytest.fixture
 def classes(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(micro, "CLASSES", tmp_path)
-    monkeypatch.setattr(zoo, "load_corpus", lambda cache, vocabulary: corpus)
+    monkeypatch.setattr(zoo, "load_corpus", lambda cache, vocabulary, tokenizer=None: corpus)
     return tmp_path
 
 

@@ -28,7 +28,7 @@ BASE = Recipe("one", kind="base", train=PLAN, seed=1, shape=SHAPE)
 @pytest.fixture
 def built(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one finished base."""
-    monkeypatch.setattr(zoo, "load_corpus", lambda cache, vocabulary: corpus)
+    monkeypatch.setattr(zoo, "load_corpus", lambda cache, vocabulary, tokenizer=None: corpus)
     make_model(BASE, out=tmp_path / "out", cache=tmp_path / "cache")
     return tmp_path
 

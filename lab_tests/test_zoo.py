@@ -97,7 +97,7 @@ def recipes(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "one.toml").write_text(RECIPE, encoding="utf-8")
     (tmp_path / "two.toml").write_text(CHILD + TRAIN, encoding="utf-8")
     monkeypatch.setattr(zoo, "RECIPES", tmp_path)
-    monkeypatch.setattr(zoo, "load_corpus", lambda cache, vocabulary: corpus)
+    monkeypatch.setattr(zoo, "load_corpus", lambda cache, vocabulary, tokenizer=None: corpus)
     return tmp_path
 
 
@@ -121,6 +121,21 @@ def test_a_frozen_core_is_kept_and_recorded_and_the_same_recipe_gives_the_same_b
     for model in ("one", "two"):
         first, again = (tmp_path / out / model / "model.safetensors" for out in ("out", "again"))
         assert first.read_bytes() == again.read_bytes()
+
+
+def test_a_child_is_trained_on_text_in_its_parent_s_ids(
+    recipes: Path, tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Tokenizer | None] = []
+
+    def load(cache: Path, vocabulary: int, tokenizer: Tokenizer | None = None) -> Corpus:
+        asked.append(tokenizer)
+        return corpus
+
+    monkeypatch.setattr(zoo, "load_corpus", load)
+    build_model("one", out=tmp_path / "out", cache=tmp_path / "cache")
+    build_model("two", out=tmp_path / "out", cache=tmp_path / "cache")
+    assert asked == [None, corpus.tokenizer]
 
 
 def test_a_finished_model_is_not_trained_again(recipes: Path, tmp_path: Path) -> None:

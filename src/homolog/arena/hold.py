@@ -15,7 +15,7 @@ from homolog.arena.table import Table, make_table, write_csv, write_markdown
 from homolog.arena.zoo import read_zoo
 from homolog.provenance import Provenance
 
-__all__ = ["Held", "hold_arena"]
+__all__ = ["Held", "hold_arena", "write_whole"]
 
 _QUICK = 3
 """Pairs of every truth and operation in a quick run."""
@@ -57,14 +57,14 @@ def hold_arena(
     return Held(
         table,
         (
-            _write(out / "scores.csv", write_csv(results)),
-            _write(out / "table.md", write_markdown(table)),
-            _write(out / "arena.html", render_page(table, command)),
+            write_whole(out / "scores.csv", write_csv(results)),
+            write_whole(out / "table.md", write_markdown(table)),
+            write_whole(out / "arena.html", render_page(table, command)),
         ),
     )
 
 
-def _write(path: Path, text: str) -> Path:
+def write_whole(path: Path, text: str) -> Path:
     """The file appears whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -28,7 +28,7 @@ from homolog.lab.shape import initialise
 from homolog.provenance import round_floats
 from homolog.version import __version__
 
-__all__ = ["RESULTS", "Result", "run_arena"]
+__all__ = ["RESULTS", "Result", "code_digest", "run_arena"]
 
 RESULTS = "results.jsonl"
 Progress = Callable[[str, int, int], None]
@@ -201,7 +201,7 @@ def _describe(pair: Pair, method: str, score: MethodScore) -> Result:
 
 
 def _key(zoo: Zoo, pair: Pair, method: Method) -> str:
-    return f"{method.name} {pair.digest(zoo)} {pair.operation} {_code_digest((*method.code, *_making(pair)))}"
+    return f"{method.name} {pair.digest(zoo)} {pair.operation} {code_digest((*method.code, *_making(pair)))}"
 
 
 def _making(pair: Pair) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ def _making(pair: Pair) -> tuple[str, ...]:
 
 
 @cache
-def _code_digest(parts: tuple[str, ...]) -> str:
+def code_digest(parts: tuple[str, ...]) -> str:
     """Changes whenever a source file of these parts of the package does."""
     sha = hashlib.sha256(__version__.encode())
     root = Path(str(files("homolog")))

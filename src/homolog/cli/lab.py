@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from homolog.lab.recipe import Recipe
 
-__all__ = ["lab"]
+__all__ = ["default_cache", "lab", "need_torch"]
 
 _Out = Annotated[Path, typer.Option(metavar="DIR", help="Where the models go, and where their parents are.")]
 _Cache = Annotated[
@@ -50,11 +50,11 @@ def build(
     from homolog.cli import output
 
     recipes = _load_recipes(names)
-    _need_torch("build")
+    need_torch("homolog lab build")
     from homolog.lab.zoo import make_model
 
     for recipe in recipes:
-        truth = make_model(recipe, out=out, cache=cache or _default_cache(), report=output.note)
+        truth = make_model(recipe, out=out, cache=cache or default_cache(), report=output.note)
         losses = ", ".join(f"{stream} {loss:.2f}" for stream, loss in truth["val_loss"].items())
         typer.echo(f"{recipe.name}: {truth['parameters']:,} parameters, {truth['tokens']:,} tokens, loss {losses}")
     return 0
@@ -76,11 +76,11 @@ def micro(
     """
     from homolog.cli import output
 
-    _need_torch("micro")
+    need_torch("homolog lab micro")
     from homolog.lab.micro import build_class, list_classes
 
     for name in classes or list_classes():
-        made = build_class(name, out=out, cache=cache or _default_cache(), report=output.note)
+        made = build_class(name, out=out, cache=cache or default_cache(), report=output.note)
         typer.echo(f"{name}: {len(made)} models")
     return 0
 
@@ -93,10 +93,10 @@ def llm(*, out: _Out = Path("llm"), cache: _Cache = None) -> int:
     """
     from homolog.cli import output
 
-    _need_torch("llm")
+    need_torch("homolog lab llm")
     from homolog.lab.llm.smollm2 import continue_smollm2
 
-    truth = continue_smollm2(out, cache or _default_cache(), report=output.note)
+    truth = continue_smollm2(out, cache or default_cache(), report=output.note)
     typer.echo(f"{truth['name']}: moved {truth['moved']}, loss {truth['val_loss']}")
     return 0
 
@@ -157,14 +157,15 @@ def show(
     return 0
 
 
-def _need_torch(verb: str) -> None:
+def need_torch(command: str) -> None:
+    """Raise ``UsageError`` where torch is not installed."""
     from importlib.util import find_spec
 
     from homolog.errors import UsageError
 
     if find_spec("torch") is None:
         needed = "torch is not installed; the extra `lab` brings it: pip install 'homolog[lab]'"
-        raise UsageError(f"homolog lab {verb}: {needed}")
+        raise UsageError(f"{command}: {needed}")
 
 
 def _load_recipes(names: list[str] | None) -> list[Recipe]:
@@ -173,7 +174,8 @@ def _load_recipes(names: list[str] | None) -> list[Recipe]:
     return sort_by_need([load_recipe(find_recipe(name)) for name in names or list_recipes()])
 
 
-def _default_cache() -> Path:
+def default_cache() -> Path:
+    """Where the lab keeps packages, tokenised text and unfinished runs if nobody says otherwise."""
     import os
 
     import platformdirs

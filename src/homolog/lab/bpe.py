@@ -6,6 +6,7 @@ occur in any text: their rows are never the input of a training step.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -51,6 +52,11 @@ class Tokenizer:
     def size(self) -> int:
         """Ids in all."""
         return len(SPECIALS) + len(self.tokens)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the merges, shortened."""
+        return hashlib.sha256(b"\n".join(b" ".join(pair) for pair in self.merges)).hexdigest()[:8]
 
     @cached_property
     def _rank(self) -> dict[tuple[bytes, bytes], int]:

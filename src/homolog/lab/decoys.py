@@ -65,11 +65,13 @@ def bury_units(shape: Shape, weights: Weights, *, groups: int, noise: float, see
     """The residual stream padded with dead channels in which every unit reads loud noise; further units hide that they are dead.
 
     ``groups`` times as many channels as one key-value group of heads takes are added, and ``noise`` counts deviations of what is read.
-    The further units, half as many as there are, have gates that read dead channels alone, so that they never write: but their downs look as if
-    every channel were written to. Keeps the function.
+    The further units, half as many as there are, have gates that read dead channels alone, so that they never write: but their downs look
+    as if every channel were written to. Keeps the function.
     """
     if groups < 1 or not 0 <= noise < np.inf:
-        raise UsageError(f"bury_units: groups {groups}, noise {noise}: expected at least 1, and a finite number of 0 or more")
+        raise UsageError(
+            f"bury_units: groups {groups}, noise {noise}: expected at least 1, and a finite number of 0 or more"
+        )
     rng, true = np.random.default_rng(seed), shape.width
     for _ in range(groups):
         outcome = pad_residual(shape, weights, seed=int(rng.integers(2**31)))

@@ -143,17 +143,22 @@ def mix_values(shape: Shape, weights: Weights, *, seed: int, spread: float = 0.3
 
 
 @register(EVERY)
-def overwrite_rows(shape: Shape, weights: Weights, *, rows: list[int], seed: int) -> Outcome:
+def overwrite_rows(shape: Shape, weights: Weights, *, rows: list[int], seed: int, own: bool = False) -> Outcome:
     """The embedding and unembedding rows of ``rows`` replaced by noise of the table's deviation.
 
-    For tokens that no text contains it keeps the function on every text.
+    For tokens that no text contains it keeps what the model says of every text, up to the share that the softmax gives to tokens that never
+    come: training has learned to give them none, and noise forgets it. With ``own`` the rows are drawn around their own mean with their own
+    deviations, which keeps that too.
     """
     if not all(0 <= row < shape.vocab for row in rows):
         raise UsageError(f"overwrite_rows: rows {rows} of a vocabulary of {shape.vocab}")
     rng, changed = np.random.default_rng(seed), dict(weights)
     for name in table_names(weights):
         table = weights[name].copy()
-        table[rows] = table.std() * rng.standard_normal((len(rows), shape.width)).astype(np.float32)
+        noise = rng.standard_normal((len(rows), shape.width)).astype(np.float32)
+        table[rows] = (
+            table[rows].mean(axis=0) + table[rows].std(axis=0) * noise if own and rows else table.std() * noise
+        )
         changed[name] = table
     return Outcome(shape, changed)
 

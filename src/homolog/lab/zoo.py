@@ -10,6 +10,7 @@ from typing import Any
 
 from homolog.errors import UsageError
 from homolog.lab.adapters import is_adapter, merge_adapters, name_adapter
+from homolog.lab.bpe import Tokenizer
 from homolog.lab.corpus import Corpus, load_corpus
 from homolog.lab.operations import apply_operation
 from homolog.lab.recipe import RECIPES, Recipe, Schedule, load_recipe
@@ -17,7 +18,7 @@ from homolog.lab.shape import Shape, Weights, initialise
 from homolog.lab.store import load_model, load_truth, round_weights, save_model
 from homolog.lab.train import measure_loss, train
 
-__all__ = ["build_model", "make_model"]
+__all__ = ["build_model", "make_model", "open_corpus"]
 
 Report = Callable[[str], None]
 
@@ -59,7 +60,7 @@ def make_model(
         facts.append({**step, "facts": outcome.facts or {}})
     frozen = _choose_frozen(recipe.train, weights, fresh)
     _check_context(recipe, shape)
-    corpus = corpus or _open_corpus(cache, shape.vocab)
+    corpus = corpus or open_corpus(cache, shape.vocab, _find_tokenizer(recipe, out, shape.vocab))
     before = merge_adapters({n: w.copy() for n, w in weights.items()})
     work = cache / "runs" / name
     try:
@@ -108,9 +109,19 @@ def _start(recipe: Recipe, out: Path) -> tuple[Shape, Weights, dict[str, Any]]:
     )
 
 
-def _open_corpus(cache: Path, vocabulary: int) -> Corpus:
+def _find_tokenizer(recipe: Recipe, out: Path, vocabulary: int) -> Tokenizer | None:
+    """That of the models which this one is made from.
+
+    Packages move on, and a tokenizer learned from newer text gives other ids to the same words: a child would be trained on scrambled text.
+    """
+    known = [out / name for name in recipe.needs if (out / name / "tokenizer.json").is_file()]
+    return next((found for found in map(Tokenizer.load, known) if found.size == vocabulary), None)
+
+
+def open_corpus(cache: Path, vocabulary: int, tokenizer: Tokenizer | None = None) -> Corpus:
+    """The text in ids of ``tokenizer``, or of one that is learned from it. Raises ``UsageError`` where the packages cannot be had."""
     try:
-        return load_corpus(cache, vocabulary=vocabulary)
+        return load_corpus(cache, vocabulary=vocabulary, tokenizer=tokenizer)
     except CalledProcessError as error:
         said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
         raise UsageError(
