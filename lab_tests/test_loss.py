@@ -16,7 +16,7 @@ SMALL = {"vocab": 320, "width": 24, "layers": 2, "ffn": 20, "heads": 6}
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "pangu", "gpt2"])
 def test_numpy_and_torch_agree(family: str) -> None:
-    shape = Shape(family=family, kv_heads=6 if family == "gpt2" else 2, tied=family == "gpt2", **SMALL)  # type: ignore[arg-type]
+    shape = Shape(family=family, kv_heads=6 if family == "gpt2" else 2, tied=family == "gpt2", **SMALL)
     weights = initialise(shape, seed=3, std=0.2)
     corpus = make_corpus()
     held_out = {stream: ids for (stream, part), ids in corpus.streams.items() if part == "val"}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from homolog.arena.bench import hold, points
-from homolog.arena.bench.attacks import ATTACKS, GROUPS, Attack, make_recipe, name_model
+from homolog.arena.bench.attacks import ATTACKS, GROUPS, Attack, Target, make_recipe, name_model
 from homolog.arena.bench.points import HIDDEN, PLAIN, Point, measure_points
 from homolog.arena.bench.rows import FROM_NOTHING, make_rows, show_worth, write_csv, write_markdown
 from homolog.arena.bench.train import find_targets, plan_recipes
@@ -90,7 +90,12 @@ def test_a_run_goes_on_where_it_was_stopped(two_bases: Zoo, tmp_path: Path, monk
     (out / points.RESULTS).write_text("".join(kept[:-1]) + kept[-1][:30], encoding="utf-8")
     asked: list[str] = []
     measure = points.Bench.measure
-    monkeypatch.setattr(points.Bench, "measure", lambda self, task: asked.append(task[1].name) or measure(self, task))
+
+    def ask(self: points.Bench, task: tuple[Attack, Target, float]) -> list[Point]:
+        asked.append(task[1].name)
+        return measure(self, task)
+
+    monkeypatch.setattr(points.Bench, "measure", ask)
     again, _ = measure_points(two_bases, tmp_path / "models", out, tmp_path)
     assert again == first
     assert len(asked) == 1
@@ -105,7 +110,7 @@ def test_where_there_is_no_text_there_is_no_loss(
         raise FileNotFoundError("apt-get")
 
     monkeypatch.setattr(points, "load_corpus", offline)
-    monkeypatch.setattr(points, "ATTACKS", points.ATTACKS[:1])
+    monkeypatch.setattr(points, "ATTACKS", (NAMES["hidden"],))
     held = hold.hold_bench(tmp_path / "zoo", tmp_path / "out", tmp_path)
     assert "no loss is measured" in held.notes[0]
     assert [path.name for path in held.files] == ["adversary.csv", "adversary.md", "adversary.html"]
@@ -148,7 +153,7 @@ def test_worth_is_read_off_the_curve_of_new_models() -> None:
 
 def test_free_means_free() -> None:
     free = [attack.name for attack in ATTACKS if attack.is_free]
-    assert free == ["hidden", "split", "flipped", "drowned", "buried", "all that is free"]
+    assert free == ["hidden", "split", "flipped", "flipped quietly", "drowned", "buried", "all that is free"]
     assert all(not attack.is_free for attack in ATTACKS if attack.tokens is not None)
     assert [attack.name for attack in ATTACKS if not attack.inherits] == ["distilled", FROM_NOTHING]
 

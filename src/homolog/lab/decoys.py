@@ -21,23 +21,34 @@ _GATED = DENSE - {"gpt2"}
 
 
 @register(_GATED)
-def flip_gates(shape: Shape, weights: Weights, *, share: float = 1.0, seed: int) -> Outcome:
-    """A share of the units of every FFN with the opposite gate, and two more units for each that make up for it. Keeps the function.
+def flip_gates(shape: Shape, weights: Weights, *, share: float = 1.0, quiet: float = 0.0, seed: int) -> Outcome:
+    """A share of the units of every FFN with the opposite gate, and more units that make up for it. Keeps the function.
 
     As ``silu(z) - silu(-z) = z``, the unit (g, u, d) is the unit (-g, u, d) and the form ``(g·x)(u·x) d``; and that form is the two units
-    (u, g, d) and (-u, g, -d).
+    (u, g, d) and (-u, g, -d). With ``quiet`` above 0 it is one unit (ε u, g, 2 d / ε) instead, as ``silu(z)`` is ``z / 2`` near 0: no unit
+    then has an opposite gate, and the error is of the size of ε.
     """
     rng, changed = np.random.default_rng(seed), dict(weights)
     count = _count("flip_gates", share, shape.ffn)
+    if not 0 <= quiet < np.inf:
+        raise UsageError(f"flip_gates: quiet {quiet}, expected a finite number of 0 or more")
     for place in list_blocks(weights):
         gate, up, down = (weights[f"{place}.{name}_proj.weight"] for name in ("gate", "up", "down"))
         chosen = rng.permutation(shape.ffn)[:count]
-        opposite = gate.copy()
-        opposite[chosen] = -gate[chosen]
-        changed[f"{place}.gate_proj.weight"] = np.concatenate([opposite, up[chosen], -up[chosen]])
-        changed[f"{place}.up_proj.weight"] = np.concatenate([up, gate[chosen], gate[chosen]])
-        changed[f"{place}.down_proj.weight"] = np.concatenate([down, down[:, chosen], -down[:, chosen]], axis=1)
-    return Outcome(replace(shape, ffn=shape.ffn + 2 * count), changed)
+        gates, ups, downs = [gate.copy()], [up], [down]
+        gates[0][chosen] = -gate[chosen]
+        if quiet:
+            gates.append(np.float32(quiet) * up[chosen])
+            ups.append(gate[chosen])
+            downs.append(np.float32(2 / quiet) * down[:, chosen])
+        else:
+            gates += [up[chosen], -up[chosen]]
+            ups += [gate[chosen], gate[chosen]]
+            downs += [down[:, chosen], -down[:, chosen]]
+        changed[f"{place}.gate_proj.weight"] = np.concatenate(gates)
+        changed[f"{place}.up_proj.weight"] = np.concatenate(ups)
+        changed[f"{place}.down_proj.weight"] = np.concatenate(downs, axis=1)
+    return Outcome(replace(shape, ffn=shape.ffn + (1 if quiet else 2) * count), changed)
 
 
 @register(_GATED)

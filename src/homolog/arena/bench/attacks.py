@@ -79,7 +79,7 @@ class Attack:
 
     @property
     def is_free(self) -> bool:
-        """Whether the model computes the same afterwards."""
+        """Whether the model computes the same afterwards, or nearly."""
         return self.axis in _FREE_AXES
 
     @property
@@ -89,7 +89,14 @@ class Attack:
 
 
 _FREE_AXES = frozenset(
-    {"", "share of units split", "share of gates flipped", "pairs of decoys", "noise in dead channels"}
+    {
+        "",
+        "share of units split",
+        "share of gates flipped",
+        "pairs of decoys",
+        "noise in dead channels",
+        "size of the linear units' gates",
+    }
 )
 
 
@@ -133,6 +140,10 @@ def _flip(share: float, target: Target) -> tuple[Step, ...]:
     return ({"kind": "flip_gates", "share": share, **_SEED},)
 
 
+def _flip_quietly(quiet: float, target: Target) -> tuple[Step, ...]:
+    return ({"kind": "flip_gates", "share": 0.5, "quiet": quiet, **_SEED},)
+
+
 def _drown(pairs: float, target: Target) -> tuple[Step, ...]:
     return ({"kind": "add_decoys", "pairs": int(pairs), "length": 1.5, **_SEED},)
 
@@ -143,7 +154,7 @@ def _bury(noise: float, target: Target) -> tuple[Step, ...]:
 
 
 def _everything_free(amount: float, target: Target) -> tuple[Step, ...]:
-    return (*_flip(0.6, target), *_bury(10.0, target), *_drown(256, target))
+    return (*_flip_quietly(0.03, target), *_bury(10.0, target), *_drown(256, target))
 
 
 def _noise(sigma: float, target: Target) -> tuple[Step, ...]:
@@ -219,6 +230,13 @@ ATTACKS: tuple[Attack, ...] = (
         _flip,
     ),
     Attack(
+        "flipped quietly",
+        "Half of the gates turned round, one nearly linear unit more for each: no gate has an opposite.",
+        "size of the linear units' gates",
+        (0.03, 0.1, 0.3),
+        _flip_quietly,
+    ),
+    Attack(
         "drowned",
         "Pairs of units that cancel, of longer gates than all others.",
         "pairs of decoys",
@@ -232,7 +250,13 @@ ATTACKS: tuple[Attack, ...] = (
         (1, 3, 10, 30),
         _bury,
     ),
-    Attack("all that is free", "Flipped, buried and drowned, then all plain disguises.", "", (1.0,), _everything_free),
+    Attack(
+        "all that is free",
+        "Flipped quietly, buried and drowned, then all plain disguises.",
+        "",
+        (1.0,),
+        _everything_free,
+    ),
     # numpy alone, at the price of function
     Attack("noise", "Noise on every matrix, nothing repaired.", "noise, in deviations of each matrix", _SIGMAS, _noise),
     Attack(

@@ -198,8 +198,9 @@ class Bench:
         if attack.tokens is None or not (folder / "truth.json").is_file():
             return None
         truth, recipe = load_truth(folder), make_recipe(attack, target, amount)
-        same = truth["recipe"] == json.loads(json.dumps(asdict(recipe.train)))
-        return Record(folder, truth) if same else None
+        done = [{key: value for key, value in step.items() if key != "facts"} for step in truth["operations"]]
+        wanted = [json.loads(json.dumps(part)) for part in (asdict(recipe.train), list(recipe.operations))]
+        return Record(folder, truth) if [truth["recipe"], done] == wanted else None
 
     def _strangers(self, task: _Task) -> tuple[str, ...]:
         """The other bases of its shape that have no part in it."""
