@@ -12,9 +12,9 @@ import pytest
 
 from homolog.checkpoint.open import open_checkpoint
 from homolog.demo.catalogue import read_catalogue
-from homolog.demo.derive import Disguise, disguise
 from homolog.demo.fetch import default_cache
 from homolog.demo.join import fetch_joined
+from homolog.demo.language import language_cases, write_b
 from homolog.pipeline import compare
 from homolog.sketch.token_table import vocabulary_of
 
@@ -73,16 +73,32 @@ def test_tokens_that_no_text_contains(real: Real) -> None:
     assert len(vocabulary.ids.keys() & other.ids.keys()) > 20_000
 
 
-def test_two_trained_models_are_independent(real: Real) -> None:
-    comparison = compare(smollm2(real), gemma3(real))
-    assert comparison.verdict.verdict == "independent"
-    assert (comparison.verdict.log10_p or 0) > -2
+VERDICTS = {
+    "smollm2-disguised.html": ("related", -80.0),
+    "smollm2-fully-disguised.html": ("related", None),
+    "smollm2-deepened.html": ("related", -80.0),
+    "smollm2-requantised.html": ("related", -4000.0),
+    "smollm2-drawn.html": ("independent", None),
+    "smollm2-gemma3.html": ("independent", None),
+}
+"""Of every case of the demo; where indices tell, the log10 p that they reach at least."""
 
 
-def test_a_rotated_copy_in_another_format_is_related(real: Real, tmp_path: Path) -> None:
-    base = smollm2(real)
-    with open_checkpoint(base) as model:
-        copy = disguise(model, tmp_path / "b", Disguise())
-    comparison = compare(base, copy)
-    assert comparison.verdict.verdict == "related"
-    assert (comparison.verdict.log10_p or 0) < -80
+@pytest.mark.parametrize("report", VERDICTS)
+def test_the_demo_says_of_each_what_was_done(real: Real, tmp_path: Path, report: str) -> None:
+    base, catalogue = smollm2(real), read_catalogue()
+    gemma3(real)
+    (case,) = (case for case in language_cases(catalogue, default_cache()) if case.report == report)
+    comparison = compare(base, write_b(case, base, tmp_path), full=case.full)
+    verdict, bound = VERDICTS[report]
+    assert comparison.verdict.verdict == verdict
+    assert comparison.verdict.log10_p is not None or verdict == "related"
+    if bound is not None:
+        assert (comparison.verdict.log10_p or 0) < bound
+    if verdict == "independent":
+        assert (comparison.verdict.log10_p or 0) > -2
+    if report == "smollm2-deepened.html":
+        assert [origin.a for origin in comparison.origins] == [*range(23), *range(8, 30)]
+        assert comparison.operations[0].kind == "layers_duplicated"
+    if report == "smollm2-requantised.html":
+        assert [step.kind for step in comparison.operations] == ["requantised"]
