@@ -142,7 +142,9 @@ def _tabulate_roles(inspection: Inspection) -> Table:
     table = Table(*heads, box=box.SIMPLE_HEAD)
     kinds: dict[str, list[int]] = {}
     for index, role in enumerate(inspection.anatomy.views):
-        kinds.setdefault(f"{role.kind}{'.' + role.detail if role.detail else ''} {role.part}", []).append(index)
+        kinds.setdefault(
+            f"{'shared ' * role.shared}{role.kind}{'.' + role.detail if role.detail else ''} {role.part}", []
+        ).append(index)
     for kind, indices in kinds.items():
         found = [inspection.roles[index] for index in indices]
         shapes = dict.fromkeys(" × ".join(map(str, role.shape)) for role in found)
