@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,15 @@ def test_a_healthy_checkpoint_has_no_warnings(values: bool) -> None:
     assert found.dtypes == {"F32": found.parameters}
     assert len(found.roles) == len(LLAMA.tensors)
     assert sum(role.role.endswith("ffn.up weight") for role in found.roles) == 3
+
+
+def test_what_is_decoded_on_reading_is_named_as_it_is_kept() -> None:
+    checkpoint = llama()
+    kept = replace(checkpoint.tensors[LAYER], lattice="int4, a scale for every 128 numbers")
+    checkpoint.tensors = {**checkpoint.tensors, LAYER: kept}
+    found = inspect(checkpoint)
+    assert found.dtypes == {"F32": found.parameters - kept.size, "int4": kept.size}
+    assert [role.role for role in found.roles if role.dtype == "int4"] == ["layer 1 ffn.up weight"]
 
 
 def test_all_numbers_are_read_only_if_asked_for() -> None:

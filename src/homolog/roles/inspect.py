@@ -9,7 +9,7 @@ from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from homolog.checkpoint.base import Checkpoint
+from homolog.checkpoint.base import Checkpoint, TensorInfo
 from homolog.roles.flaws import Flaws, find_flaws
 from homolog.roles.names import shorten
 from homolog.roles.resolve import resolve
@@ -54,7 +54,7 @@ class Inspection:
     parameters: int
     nbytes: int
     dtypes: Mapping[str, int]
-    """Parameters stored in each dtype, most first."""
+    """Parameters stored in each dtype, or quantised in each way (``int4``), most first."""
     files: tuple[str, ...]
     flaws: Flaws
     notes: tuple[str, ...]
@@ -150,7 +150,7 @@ def inspect(
     flaws = find_flaws(checkpoint, whole=values, passed_over=passed_over)
     dtypes: Counter[str] = Counter()
     for info in tensors.values():
-        dtypes[info.dtype] += info.size
+        dtypes[_stored_as(info)] += info.size
     return Inspection(
         id=checkpoint.path.name or str(checkpoint.path),
         format=checkpoint.format,
@@ -161,7 +161,7 @@ def inspect(
                 view.tensor,
                 tuple(space.value for space in view.axes),
                 view.shape,
-                tensors[view.tensor].dtype,
+                _stored_as(tensors[view.tensor]),
             )
             for role, view in anatomy.views.items()
         ),
@@ -180,6 +180,11 @@ def inspect(
             "requests": checkpoint.meter.requests - requests,
         },
     )
+
+
+def _stored_as(info: TensorInfo) -> str:
+    """The dtype; of what is decoded on reading how it is kept: ``int4``."""
+    return info.lattice.partition(",")[0] if info.lattice and info.dtype == "F32" else info.dtype
 
 
 def _tokenizer(checkpoint: Checkpoint) -> str | None:
