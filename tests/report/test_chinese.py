@@ -26,6 +26,7 @@ from homolog.pipeline import compare
 from homolog.report.html import render
 from homolog.report.language import speaking, translate
 from homolog.report.terminal import print_comparison
+from homolog.report.words import EVIDENCE, OPERATIONS
 from homolog.roles.architecture import load_architectures
 
 CATALOGUES = sorted((SOURCE / "report" / "languages" / "zh").glob("*.toml"))
@@ -87,6 +88,17 @@ def test_sentences_put_together_of_parts_are_translated_whole(text: str) -> None
     for figure in re.findall(r"\d[\d.]*\d|\d", text):
         assert figure in translated or figure == "1"
     assert translate(text) == text
+
+
+def test_every_identifier_of_the_library_has_words() -> None:
+    source = "".join(path.read_text("utf-8") for path in sorted((SOURCE / "derivation").glob("*.py")))
+    operations = {*re.findall(r'Operation\(\s*"(\w+)"', source)}
+    assert len(operations) > 10
+    assert operations <= OPERATIONS.keys()
+    source = "".join((SOURCE / "probes" / f"{name}.py").read_text("utf-8") for name in ("initialisation", "agreement"))
+    evidence = {*re.findall(r'"(\w+_(?:agreement|cosine|correlation|log10_p))"', source)} - {"weigh_agreement"}
+    assert len(evidence) > 4
+    assert evidence <= EVIDENCE.keys()
 
 
 def test_titles_of_the_demo_are_translated() -> None:

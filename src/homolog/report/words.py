@@ -107,6 +107,8 @@ EVIDENCE: Mapping[str, str] = {
     "gain_correlation": "Norm gains, correlation over channels (they start constant)",
     "bias_correlation": "Biases, correlation (they start constant)",
     "profile_log10_p": "Profiles, log10 p (nearly constant at the start)",
+    "body_agreement": "Units that agree in every vector, in the frame of the bodies",
+    "aligned_agreement": "Units that agree in every vector, in the better of two frames",
     "token_cosine": "Frequent tokens, cosine",
     "untrained_token_cosine": "Never-trained tokens, cosine",
     "token_ratio": "Likeness of frequent tokens over that of never-seen ones",
