@@ -1,10 +1,10 @@
-"""Time ``homolog compare`` on large checkpoints, each run in a fresh process, beside ``cat`` of the same files.
+"""Time ``homolog compare`` and ``homolog sketch --full`` on large checkpoints, each run in a fresh process.
 
     python benchmarks/make_checkpoints.py FOLDER
     python benchmarks/speed.py FOLDER
 
-Absolute times drift with the machine; the ratio to ``cat`` in the same run is what to compare. Peers are timed too,
-where their command is on the PATH.
+Beside them stand, in the same run, ``cat`` of the same files, ``cat … | sha256sum``, and the peers whose command is on the PATH.
+Absolute times drift with the machine and with what else it does: compare ratios, and CPU seconds, which other work disturbs least.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,7 +35,7 @@ class Sample:
 
     seconds: float
     cpu_seconds: float
-    """User and system time of all threads: what other work on the machine disturbs least."""
+    """User and system time of all threads and children."""
     peak_bytes: int
     exit_code: int
     output: str
@@ -47,10 +46,12 @@ def run(command: Sequence[str]) -> Sample:
     with tempfile.TemporaryFile("w+b") as out, open(os.devnull, "w+b") as null:  # noqa: PTH123
         began = time.perf_counter()
         # a shell-free spawn and wait4: subprocess does not hand over the resource usage of one child
+        # what is installed has its bytecode
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         pid = os.posix_spawnp(
             command[0],
             list(command),
-            os.environ,
+            environment,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null.fileno(), 0),
                 (os.POSIX_SPAWN_DUP2, out.fileno(), 1),
@@ -72,61 +73,109 @@ def evict(folders: Sequence[Path]) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def cat(folders: Sequence[Path]) -> float:
-    """Seconds to read the weight files once from end to end."""
-    files = [str(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))]
-    began = time.perf_counter()
-    subprocess.run(["cat", *files], stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - began
+def files_of(folder: Path) -> list[str]:
+    """The weight files of a checkpoint."""
+    return [str(path) for path in sorted(folder.glob("*.safetensors"))]
+
+
+def median(samples: Sequence[Sample]) -> Sample:
+    """Seconds and CPU seconds in the middle, memory at its worst."""
+    return Sample(
+        statistics.median(sample.seconds for sample in samples),
+        statistics.median(sample.cpu_seconds for sample in samples),
+        max(sample.peak_bytes for sample in samples),
+        max(sample.exit_code for sample in samples),
+        samples[0].output,
+    )
+
+
+def show(what: str, cache: str, tool: str, found: Sample, base: Sample, rest: str) -> None:
+    """Print one line; the ratios are to ``base``, in seconds and in CPU seconds."""
+    print(
+        f"{what:12} {cache:5} {tool:21}{found.seconds:8.2f} s {found.cpu_seconds:7.2f} s"
+        f" {base.seconds / found.seconds:7.1f} x {base.cpu_seconds / found.cpu_seconds:6.1f} x {found.peak_bytes / 1e6:6.0f} MB {rest}",
+        flush=True,
+    )
 
 
 def measure(folder: Path, other: str, runs: int, cold: bool) -> None:
     """Print one line for homolog and one for every peer at hand, on ``base`` against ``other``."""
     pair = (folder / "base", folder / other)
     names = {"a": str(pair[0]), "b": str(pair[1])}
-    commands = {"homolog": [sys.executable, "-m", "homolog", "compare", *names.values(), "--json", "--quiet"]}
-    for peer, words in _PEERS.items():
-        if shutil.which(words[0]):
-            commands[peer] = [word.format_map(names) for word in words]
-    readings = []
-    for _ in range(runs):
-        if cold:
-            evict(pair)
-        readings.append(cat(pair))
-    cat_seconds = statistics.median(readings)
-    for tool, command in commands.items():
-        samples = []
-        for _ in range(runs if tool == "homolog" else 1):
+    commands = {
+        "cat": ["sh", "-c", 'exec cat "$@" >/dev/null', "sh", *files_of(pair[0]), *files_of(pair[1])],
+        "homolog": [sys.executable, "-m", "homolog", "compare", *names.values(), "--json", "--quiet"],
+    }
+    samples: dict[str, list[Sample]] = {tool: [] for tool in commands}
+    for number in range(runs + (not cold)):
+        for tool, command in commands.items():
             if cold:
                 evict(pair)
-            samples.append(run(command))
-        seconds = statistics.median(sample.seconds for sample in samples)
-        cpu = statistics.median(sample.cpu_seconds for sample in samples)
-        peak = max(sample.peak_bytes for sample in samples)
-        line = f"{other:12} {'cold' if cold else 'warm':5} {tool:21}{seconds:8.2f} s {cpu:7.2f} s"
-        line += f" {cat_seconds / seconds:7.1f} x {peak / 1e6:8.0f} MB"
-        if tool == "homolog" and samples[0].exit_code in {0, 1, 3}:
-            result = json.loads(samples[0].output)
-            share = max(result[side]["read"]["bytes"] / result[side]["read"]["of"] for side in ("a", "b"))
-            limits = _BUDGETS[other]
-            kept = all(have <= limit for have, limit in zip((seconds, peak, share), limits, strict=True))
-            line += f" {share:8.2%}  {result['verdict']}, {'within' if kept else 'OVER'} budget"
-        else:
-            line += f"{'':10} exit code {samples[0].exit_code}"
-        print(line, flush=True)
+            sample = run(command)
+            if number or cold:  # the first warm run warms the cache
+                samples[tool].append(sample)
+    base, found = median(samples["cat"]), median(samples["homolog"])
+    cache = "cold" if cold else "warm"
+    show(other, cache, "cat", base, base, "")
+    rest = f"exit code {found.exit_code}"
+    if found.exit_code in {0, 1, 3}:
+        result = json.loads(found.output)
+        share = max(result[side]["read"]["bytes"] / result[side]["read"]["of"] for side in ("a", "b"))
+        limits = _BUDGETS[other]
+        kept = all(have <= limit for have, limit in zip((found.seconds, found.peak_bytes, share), limits, strict=True))
+        rest = f"{share:.2%} read, {result['verdict']}, {'within' if kept else 'OVER'} budget"
+    show(other, cache, "homolog", found, base, rest)
+    for peer, words in _PEERS.items():
+        if not cold and shutil.which(words[0]):
+            slow = run([word.format_map(names) for word in words])
+            times = f"{slow.seconds / found.seconds:.1f} times as long as homolog, {slow.cpu_seconds / found.cpu_seconds:.1f} in CPU"
+            show(other, cache, peer, slow, base, times if not slow.exit_code else f"exit code {slow.exit_code}")
+
+
+def measure_sketches(folder: Path, runs: int) -> None:
+    """Print a line for ``cat … | sha256sum`` of ``base`` and one for a sketch with a digest of every tensor, made twice and more."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "base.hsk"
+        hashing = ["sh", "-c", 'cat "$@" | sha256sum', "sh", *files_of(folder / "base")]
+        sketching = [sys.executable, "-m", "homolog", "sketch", str(folder / "base"), "-o", str(out), "--full"]
+        samples: dict[str, list[Sample]] = {"cat | sha256sum": [], "homolog sketch --full": []}
+        bodies = set()
+        for _ in range(runs):
+            samples["cat | sha256sum"].append(run(hashing))
+            samples["homolog sketch --full"].append(run([*sketching, "--force", "--quiet"]))
+            bodies.add(out.read_bytes())
+        size = out.stat().st_size
+    base, found = (median(list_of) for list_of in samples.values())
+    show("full sketch", "warm", "cat | sha256sum", base, base, "")
+    kept = base.seconds >= 0.5 * found.seconds and found.peak_bytes <= 1e9 and len(bodies) == 1 and not found.exit_code
+    rest = f"{size / 1e6:.2f} MB, {len(bodies)} different in {runs} runs, {'within' if kept else 'OVER'} budget"
+    show("full sketch", "warm", "homolog sketch --full", found, base, rest)
+
+
+def measure_help(runs: int) -> None:
+    """Print how long ``homolog --help`` takes."""
+    found = median([run([sys.executable, "-m", "homolog", "--help"]) for _ in range(runs)])
+    show("help", "warm", "homolog --help", found, found, f"{'within' if found.seconds <= 0.3 else 'OVER'} budget")
 
 
 def main() -> None:
-    """Measure both pairs, with warm and with cold page cache."""
+    """Measure both pairs, with warm and with cold page cache, a full sketch and the help."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="where make_checkpoints.py wrote")
     parser.add_argument("--warm", action="store_true", help="leave out the runs with a cold page cache")
     parser.add_argument("--runs", type=int, default=5, help="runs of each; the median counts, of memory the worst")
+    parser.add_argument("--only", choices=[*_BUDGETS, "sketch", "help"], help="one of the four alone")
     options = parser.parse_args()
-    print(f"{'pair':12} {'cache':5} {'tool':21}{'wall':>10} {'cpu':>9} {'vs cat':>9} {'peak':>11} {'read':>8}")
+    print(f"{os.cpu_count()} cores, {os.getloadavg()[0]:.1f} processes that wanted one in the last minute")
+    print(f"{'what':12} {'cache':5} {'tool':21}{'wall':>10} {'CPU':>9} {'vs first':>9} {'in CPU':>8} {'peak':>9}")
     for other in _BUDGETS:
         for cold in (False,) if options.warm else (False, True):
-            measure(options.folder, other, options.runs, cold)
+            if options.only in (None, other):
+                measure(options.folder, other, options.runs, cold)
+    if options.only in (None, "sketch"):
+        measure_sketches(options.folder, options.runs)
+    if options.only in (None, "help"):
+        measure_help(options.runs)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,16 @@ def test_an_interrupt_leaves_only_the_digests_that_are_done(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == [partial.name]
 
 
+def test_what_killed_runs_were_writing_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f".m.hsk.partial.{ended.pid}", f".m.hsk.{ended.pid}.partial", f".m.hsk.partial.{os.getppid()}", ".m.hsk.x"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    make_sketch(ZOO / "a", tmp_path / "m.hsk", full=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["m.hsk", *names[2:]])
+
+
 def test_digests_that_are_done_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_checkpoint(ZOO / "a") as checkpoint:
         anatomy = resolve(checkpoint)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["BlockCache", "FileBlocks", "default_folder"]
+__all__ = ["BlockCache", "FileBlocks", "default_folder", "left_behind"]
 
 _DIGEST = 16
 _NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{12})")
@@ -91,7 +91,7 @@ class BlockCache:
                 match, status = _TEMPORARY.fullmatch(path.name), path.stat()
                 if match is None:
                     found.append((status.st_mtime, status.st_size, path))
-                elif _left_behind(int(match[1]), status.st_mtime):
+                elif left_behind(int(match[1]), status.st_mtime):
                     path.unlink()
         self._written = 0
         self._size = sum(size for _, size, _ in found)
@@ -201,7 +201,7 @@ class FileBlocks:
         return self._folder / f"{start:012x}-{stop:012x}"
 
 
-def _left_behind(process: int, modified: float) -> bool:
+def left_behind(process: int, modified: float) -> bool:
     """Whether nobody will finish a file: its writer is gone, or (where asking would end it, as on Windows) it is a day old."""
     if os.name != "posix":
         return time.time() - modified > _DAY

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +91,7 @@ def make_sketch(
     _write(target, body, force=force)
     if resume is not None:
         resume.remove()
+    _sweep(target)
     return decode_sketch(BytesSource(body, target))
 
 
@@ -253,6 +256,18 @@ def _write(target: Path, body: bytes, *, force: bool) -> None:
         raise UsageError(
             f"{target}: cannot be written there ({error.strerror or error}); name another place"
         ) from error
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed runs were writing when they ended."""
+    from homolog.checkpoint.cache import left_behind  # noqa: PLC0415 - who compares local files does not wait for it
+
+    ours = re.compile(rf"\.{re.escape(target.name)}(?:\.partial\.(\d{{1,10}})|\.(\d{{1,10}})\.partial)")
+    for path in target.parent.iterdir():
+        match = ours.fullmatch(path.name)
+        with suppress(OSError):
+            if match is not None and left_behind(int(match[1] or match[2]), path.stat().st_mtime):
+                path.unlink()
 
 
 def _silent(_: str, __: int, ___: int) -> None:
