@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.remote.conftest import Hub
 
-from homolog import open_checkpoint
+from homolog import compare, open_checkpoint
 from homolog.checkpoint.session import Session
 from homolog.errors import CheckpointError, MalformedCheckpoint, RangesRefused, SourceChanged, TransferFailed
 
@@ -38,32 +38,45 @@ def _status(status: int, times: int, at: str = CDN, **headers: str) -> dict[str,
     return {"at": at, "kind": "status", "status": status, "times": times, "headers": headers}
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        _status(429, 2),
-        _status(429, 1, RateLimit='"resolvers";r=0;t=0'),
-        _status(500, 3),
-        _status(503, 1, "GET /api/models/zoo/a/revision"),
-        _status(502, 1, "GET /api/models/zoo/a/tree"),
-        _status(504, 1, "GET /zoo/a/resolve/.*config.json"),
-        _status(403, 1),  # a signature that ran out
-        {"at": CDN, "kind": "cut", "times": 4},
-        {"at": "GET /zoo/a/resolve/.*config.json", "kind": "cut", "times": 1},
-        {"at": CDN, "kind": "drip", "times": 1},
-        {"at": CDN, "kind": "short", "times": 2},
-        {"at": CDN, "kind": "long", "times": 2},
-        {"at": CDN, "kind": "shift", "times": 2},
-        {"at": CDN, "kind": "hang up", "times": 2},
-        {"at": "GET /api/models", "kind": "hang up", "times": 1},
-        {"at": CDN, "kind": "junk", "times": 2},
-        {"at": CDN, "kind": "headers", "times": 1},
-    ],
-    ids=lambda fault: f"{fault['kind']} {fault.get('status', '')} {fault['at'][-12:]}",
-)
+PASSING = [
+    _status(429, 2),
+    _status(429, 1, RateLimit='"resolvers";r=0;t=0'),
+    _status(500, 3),
+    _status(503, 1, "GET /api/models/zoo/a/revision"),
+    _status(502, 1, "GET /api/models/zoo/a/tree"),
+    _status(504, 1, "GET /zoo/a/resolve/.*config.json"),
+    _status(403, 1),  # a signature that ran out
+    {"at": CDN, "kind": "cut", "times": 4},
+    {"at": "GET /zoo/a/resolve/.*config.json", "kind": "cut", "times": 1},
+    {"at": CDN, "kind": "drip", "times": 1},
+    {"at": CDN, "kind": "short", "times": 2},
+    {"at": CDN, "kind": "long", "times": 2},
+    {"at": CDN, "kind": "shift", "times": 2},
+    {"at": CDN, "kind": "hang up", "times": 2},
+    {"at": "GET /api/models", "kind": "hang up", "times": 1},
+    {"at": CDN, "kind": "junk", "times": 2},
+    {"at": CDN, "kind": "headers", "times": 1},
+]
+"""Faults that pass."""
+
+
+def _name(fault: dict[str, Any]) -> str:
+    return f"{fault['kind']} {fault.get('status', '')} {fault['at'][-12:]}"
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=_name)
 def test_faults_that_pass_are_survived(impatient: Hub, fault: dict[str, Any]) -> None:
     impatient.fail(fault)
     assert _read_all("zoo/a") == EXPECTED
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=_name)
+def test_the_verdict_is_the_same_through_faults(impatient: Hub, fault: dict[str, Any]) -> None:
+    impatient.fail(fault)
+    disturbed = compare("zoo/a", "zoo/b").to_json()
+    undisturbed = compare(ZOO / "a", ZOO / "b").to_json()
+    assert {key for key in undisturbed if undisturbed[key] != disturbed[key]} == {"a", "b", "provenance", "run"}
+    assert [disturbed[side]["digest"] for side in "ab"] == [undisturbed[side]["digest"] for side in "ab"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from homolog.sketch.make import make_sketch
 
 ZOO = Path("tests/zoo")
 NAMES = sorted(FORMATS)
-NEXT = dict(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +50,19 @@ def test_a_quantised_copy_is_related_and_its_lattice_is_named(
 
 
 @pytest.mark.parametrize("form", NAMES)
-def test_two_formats_of_one_model_are_related(form: str, quantised: dict[tuple[str, str], Path], sampled: None) -> None:
-    found = compare(quantised["a", form], quantised["a", NEXT[form]])
-    assert found.verdict.verdict in ("related", "identical")
-    assert "continued_training" not in kinds_of(found)
+def test_any_two_formats_of_one_model_are_related(
+    form: str, quantised: dict[tuple[str, str], Path], sampled: None
+) -> None:
+    for other in NAMES[NAMES.index(form) + 1 :]:
+        found = compare(quantised["a", form], quantised["a", other])
+        assert found.verdict.verdict in ("related", "identical"), other
+        assert "continued_training" not in kinds_of(found), other
+        assert ("requantised" in kinds_of(found)) == (_lattice(quantised["a", form]) != _lattice(quantised["a", other]))
+
+
+def _lattice(folder: Path) -> str:
+    with open_checkpoint(folder) as checkpoint:
+        return checkpoint.tensors["model.layers.0.mlp.up_proj.weight"].lattice
 
 
 @pytest.mark.parametrize("form", NAMES)
