@@ -137,6 +137,9 @@ def inspect(
     tensors = checkpoint.tensors
     passed_over = {**anatomy.traits.fixed, **_constants(anatomy)}
     remote = checkpoint.meter.remote
+    if remote is not None and not values:
+        # a request for each of 256 experts a layer would take an hour
+        passed_over |= _other_experts(anatomy)
     if remote is not None:
         of = sum(checkpoint.meter.sizes[file] for file in checkpoint.files)
 
@@ -193,6 +196,14 @@ def _tokenizer(checkpoint: Checkpoint) -> str | None:
         kind = f" ({shorten(table.model)})" if table.model else ""
         return f"{len(table.tokens)} tokens{kind}, in the weight file"
     return next((name for name in _TOKENIZERS if folder is not None and (folder / name).is_file()), None)
+
+
+def _other_experts(anatomy: Anatomy) -> dict[str, str]:
+    """Tensors that hold nothing but routed experts, the first of each layer excepted, and why they are passed over."""
+    first: dict[str, int] = {}
+    for role, view in anatomy.views.items():
+        first[view.tensor] = min(role.expert, first.get(view.tensor, role.expert))
+    return {name: "of routed experts the first is sampled" for name, expert in first.items() if expert > 0}
 
 
 def _constants(anatomy: Anatomy) -> Mapping[str, str]:
