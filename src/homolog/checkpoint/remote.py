@@ -111,6 +111,10 @@ class Remote:
         heads = [(source, 0, min(source.size, _HEAD)) for source in sources if source.size]
         self.fetch(self._plan(heads, gap=0))
 
+    def find_side(self, names: Sequence[str]) -> str | None:
+        """The first of these small files that the listing has."""
+        return next((name for name in names if name in self._listing.files), None)
+
     def bring_sides(self) -> None:
         """Bring the tokenizer into the side folder. A tokenizer too large to be one is left where it is."""
         for name in _TOKENIZERS:

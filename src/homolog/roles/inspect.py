@@ -195,6 +195,8 @@ def _tokenizer(checkpoint: Checkpoint) -> str | None:
     if table is not None:
         kind = f" ({shorten(table.model)})" if table.model else ""
         return f"{len(table.tokens)} tokens{kind}, in the weight file"
+    if checkpoint.meter.remote is not None:
+        return checkpoint.meter.remote.find_side(_TOKENIZERS)
     return next((name for name in _TOKENIZERS if folder is not None and (folder / name).is_file()), None)
 
 
