@@ -173,6 +173,22 @@ def test_flipped_gates_are_merged_into_what_they_were_up_to_sign(seed: int, shar
     assert cosine.max(axis=1).min() > 0.999
 
 
+def test_units_that_make_up_for_a_flipped_gate_in_a_straight_line_are_left_out() -> None:
+    rng = np.random.default_rng(5)
+    units = draw_units(rng)
+    chosen, short = rng.permutation(40)[:24], np.float32(0.01)
+    gate, up, down = units.parts
+    opposite = gate.copy()
+    opposite[chosen] *= -1
+    flipped = stacked((opposite, up, down), (short * up[chosen], gate[chosen], 2 / short * down[chosen]))
+    x = np.asarray(rng.standard_normal((5, 48)) / 10, dtype=np.float32)
+    before, after = write(units, x), write(flipped, x)
+    assert np.abs(after - before).max() < 0.02 * np.abs(before).max()
+    found = merge_equal_gates(flipped)
+    assert (len(found.units), found.merged, found.opposed) == (40, 24, 24)
+    assert np.array_equal(found.units.gate, opposite)
+
+
 @given(_SEEDS)
 @settings(deadline=None, max_examples=10)
 def test_bodies_with_flipped_gates_agree_with_theirs_and_with_no_others(seed: int) -> None:
