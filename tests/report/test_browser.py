@@ -205,12 +205,21 @@ def test_charts_follow_the_colour_scheme(browser: webdriver.Chrome, tmp_path: Pa
     assert all(light != dark for light, dark in zip(seen["light"], seen["dark"], strict=True))
 
 
-def test_terms_are_explained_on_tap(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    look(browser, write_report(SAMPLES["related"](), tmp_path / "report.html"), 390)
-    term = browser.find_element(By.CSS_SELECTOR, "abbr")
-    term.click()
-    shown = browser.execute_script("return getComputedStyle(arguments[0], '::after').content", term)
-    assert "not the probability" in shown
+@pytest.mark.parametrize("width", [1280, 390])
+def test_terms_are_explained_on_tap_and_by_keyboard(browser: webdriver.Chrome, tmp_path: Path, width: int) -> None:
+    look(browser, write_report(SAMPLES["upcycled"](), tmp_path / "report.html"), width)
+    browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    terms = browser.find_elements(By.CSS_SELECTOR, "abbr")
+    assert len(terms) >= 6
+    for term in terms:
+        browser.execute_script("arguments[0].focus()", term)
+        shown = browser.execute_script("return getComputedStyle(arguments[0], '::after').content", term)
+        assert shown.strip('"') == term.get_attribute("title")
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    terms[0].click()
+    assert "not the probability" in browser.execute_script(
+        "return getComputedStyle(document.activeElement, '::after').content"
+    )
 
 
 @pytest.mark.parametrize("name", list(SAMPLES))
