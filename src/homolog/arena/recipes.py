@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homolog.lab import disguises, quantise, widening
+from homolog.lab import decoys, disguises, quantise, widening
 from homolog.lab.operations import OPERATIONS
 from homolog.lab.registry import is_defined
 from homolog.lab.shape import Shape
@@ -15,7 +15,7 @@ __all__ = ["MERGE_RECIPES", "Step", "list_recipes"]
 Step = Mapping[str, Any]
 
 # importing these registers their operations
-assert OPERATIONS.keys() >= {*disguises.DISGUISES, *widening.__all__, quantise.quantise.__name__}
+assert OPERATIONS.keys() >= {*disguises.DISGUISES, *decoys.__all__, *widening.__all__, quantise.quantise.__name__}
 
 MERGE_RECIPES: Mapping[str, Step] = {
     "merged_linear": {"kind": "linear", "coefficients": [0.5, 0.5]},
@@ -47,6 +47,12 @@ def list_recipes(shape: Shape, unused: Sequence[int]) -> dict[str, tuple[Step, .
         {"kind": "rescale", "seed": seed},
         rotated,
     )
+    grown = {
+        "flipped": {"kind": "flip_gates", "share": 0.6, "seed": seed},
+        "flipped_quietly": {"kind": "flip_gates", "share": 0.5, "quiet": 0.03, "seed": seed},
+        "drowned": {"kind": "add_decoys", "pairs": 256, "length": 1.5, "seed": seed},
+        "buried": {"kind": "bury_units", "groups": shape.kv_heads, "noise": 10.0, "seed": seed},
+    }
     recipes: dict[str, tuple[Step, ...]] = {
         "units_permuted": (permuted,),
         "heads_permuted": ({"kind": "permute_heads", "seed": seed},),
@@ -62,6 +68,7 @@ def list_recipes(shape: Shape, unused: Sequence[int]) -> dict[str, tuple[Step, .
         "units_permuted_and_residual_rotated": (permuted, rotated),
         "fully_disguised": hidden,
         "fully_disguised_rows_overwritten": (*hidden, overwritten),
+        **{f"{name}_and_fully_disguised": (step, *hidden, overwritten) for name, step in grown.items()},
         "noise_30": ({"kind": "add_noise", "relative": 0.3, "seed": seed},),
         "layers_dropped": ({"kind": "keep_layers", "layers": [i for i in every if i != middle]},),
         "layers_duplicated": ({"kind": "keep_layers", "layers": [*every[:-1], *every[1:]]},),
