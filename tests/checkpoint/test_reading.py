@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.checkpoint.writers import (
 )
 from tests.naive.read_safetensors import read_safetensors
 
+from homolog.checkpoint import source
 from homolog.checkpoint.base import Checkpoint, Meter
 from homolog.checkpoint.open import open_checkpoint
 
@@ -168,6 +170,18 @@ def test_rows_outside_are_an_index_error(tmp_path: Path, start: int, stop: int |
             checkpoint.read_rows("v")
         assert checkpoint.read_rows("w", 4).shape == (0, 2)
         assert checkpoint.read_rows_at("w", []).shape == (0, 2)
+
+
+def test_threads_read_the_same_where_a_system_knows_no_pread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_HAS_PREAD", False)
+    rows = np.arange(40_000, dtype=np.float32).reshape(400, 100)
+    path = _write(tmp_path / "w.safetensors", encode_safetensors({"w": rows}))
+    with open_checkpoint(path) as checkpoint, ThreadPoolExecutor(4) as threads:
+        starts = random.Random(1).choices(range(399), k=400)
+        for start, block in zip(
+            starts, threads.map(lambda at: checkpoint.read_rows("w", at, at + 1), starts), strict=True
+        ):
+            np.testing.assert_array_equal(block, rows[start : start + 1])
 
 
 def test_a_file_that_shrinks_is_malformed_not_short(tmp_path: Path) -> None:
