@@ -19,6 +19,8 @@ from benchmarks.anonymous import (
     verdict,
 )
 from tests.checkpoint.writers import AnyArray, encode_safetensors
+from tests.compare.disguise import load, save
+from tests.compare.test_disguises import TREATMENTS
 
 from homolog.checkpoint.base import Array
 from homolog.checkpoint.open import open_checkpoint
@@ -124,6 +126,20 @@ def test_a_copy_under_other_names_is_related(tmp_path: Path) -> None:
     comparison = compare(ZOO / "b", tmp_path)
     assert comparison.verdict.verdict == "related"
     assert any("inferred" in note for note in comparison.b.notes)
+
+
+@pytest.mark.parametrize(("model", "said"), [("a", "related"), ("b", "independent")])
+@pytest.mark.parametrize(
+    "treatment", ["gains folded", "residual rotated", "units permuted, residual rotated", "layers reversed"]
+)
+def test_a_disguise_beneath_replaced_names(tmp_path: Path, model: str, said: str, treatment: str) -> None:
+    change, config = TREATMENTS[treatment]
+    changed = change(load(ZOO / model), np.random.default_rng(3))
+    save(changed, ZOO / model, tmp_path / "changed", **config)
+    (tmp_path / "changed" / "tokenizer_config.json").write_text("{}", "utf-8")
+    names = strip_names(tmp_path / "changed", tmp_path / "nameless", 1, config=False)
+    assert tally_roles(tmp_path / "changed", tmp_path / "nameless", names).wrong == 0
+    assert compare(ZOO / "a", tmp_path / "nameless").verdict.verdict == said
 
 
 # what the statistics say of models that nobody trained
