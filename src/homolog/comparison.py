@@ -8,8 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from homolog.derivation.direction import Direction
+from homolog.derivation.given import GivenModel
 from homolog.derivation.layers import Inherited, LayerOrigin
 from homolog.derivation.mapping import ModelMap
+from homolog.derivation.merges import Merge
 from homolog.derivation.operations import Operation
 from homolog.probes.agreement import BodyFinding
 from homolog.probes.bounds import log10_fixed_points, log10_fixed_points_within, log10_longest_increasing
@@ -106,7 +109,7 @@ class Comparison:
     inherited: Inherited | None
     origins: tuple[LayerOrigin, ...]
     operations: tuple[Operation, ...]
-    facts: tuple[str, ...]
+    direction: Direction
     layer_matrix: Mapping[str, Any]
     exhibits: Mapping[str, Any]
     warnings: tuple[str, ...]
@@ -116,6 +119,10 @@ class Comparison:
     """Tier 2: how far the bodies agree, beside independent models."""
     map: ModelMap = field(default_factory=lambda: ModelMap.missing("not asked"))
     """What is drawn from whole tensors."""
+    merge: Merge | None = None
+    """What B holds of several given parents; ``None`` if none but A was given."""
+    given: GivenModel | None = None
+    """How A and B stand to each other, given a third model; ``None`` if none was given."""
 
     @property
     def exit_code(self) -> int:
@@ -156,8 +163,11 @@ class Comparison:
                 "layers": [_origin(origin, self.map) for origin in self.origins],
                 "operations": [{"kind": step.kind, "detail": step.detail} for step in self.operations],
                 "frozen_share": _frozen_share(self.origins),
-                "facts": list(self.facts),
+                "facts": [fact.text for fact in self.direction.facts],
+                "direction": self.direction.to_json(),
                 **self.map.to_json(),
+                "merges": self.merge.to_json() if self.merge else None,
+                "given": self.given.to_json() if self.given else None,
             },
             "exhibits": dict(self.exhibits),
             "warnings": list(self.warnings),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,14 @@ from homolog.checkpoint.base import Checkpoint
 from homolog.checkpoint.session import Session
 from homolog.comparison import Comparison, ModelRecord
 from homolog.derivation.bodies import SecondLook, align_bodies, trace_by_bodies
+from homolog.derivation.direction import Direction, find_direction
 from homolog.derivation.disguises import name_disguises
+from homolog.derivation.given import GivenModel, weigh_given
 from homolog.derivation.identical import digests_agree, same_numbers
 from homolog.derivation.layers import LayerOrigin, count_inherited, map_layers
 from homolog.derivation.mapping import ModelMap, draw_map
-from homolog.derivation.operations import Operation, add_low_rank, find_direction, read_operations
+from homolog.derivation.merges import Merge, Parent, fit_merge
+from homolog.derivation.operations import Operation, add_low_rank, add_merge, read_operations
 from homolog.derivation.stream import Stream, keep_stream, read_stream
 from homolog.errors import BudgetExceeded, UsageError
 from homolog.probes.agreement import BodyFinding
@@ -71,6 +75,8 @@ def compare(
     full: bool = False,
     budget: int | None = None,
     offline: bool = False,
+    also: Sequence[str | os.PathLike[str]] = (),
+    given: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> Comparison:
@@ -79,7 +85,9 @@ def compare(
     ``a`` (the reference) and ``b`` (the suspect) are folders, weight files or addresses (see `open_checkpoint`). ``seed`` settles
     everything random. Of large checkpoints ``units`` units of every FFN are read, of a few layers first where they come over a network,
     then of every layer, then more units, until the question is decided; ``deep`` starts with the last of these stages and ``full`` reads
-    whole matrices. ``budget`` is how many bytes may be fetched, ``offline`` allows none. ``progress`` is called with what is being done,
+    whole matrices. ``budget`` is how many bytes may be fetched, ``offline`` allows none. ``also`` are further models that ``b`` may
+    have been merged from together with ``a``; ``given`` is a model that both may descend from. ``progress`` is called with what is being
+    done,
     the steps done and the steps in all, ``announce`` with what is about to be fetched, in words.
 
     Raises CheckpointError for a checkpoint that cannot be read and UsageError for options out of range.
@@ -91,26 +99,61 @@ def compare(
     watch = Stopwatch()
     inputs = (show_address(a), show_address(b))
     defaults: dict[str, object] = {"seed": 0, "units": 64, "deep": False, "full": False, "budget": None}
-    chosen = {"seed": seed, "units": units, "deep": deep, "full": full, "budget": budget}
+    chosen: dict[str, object] = {"seed": seed, "units": units, "deep": deep, "full": full, "budget": budget}
+    chosen |= {"also": [show_address(path) for path in also]} if also else {}
+    chosen |= {"given": show_address(given)} if given is not None else {}
     provenance = Provenance.of("compare", inputs, chosen, defaults)
     session = Session(budget=budget, offline=offline)
-    with _open(a, session) as first, _open(b, session) as second:
+    study = partial(
+        _study,
+        session=session,
+        seed=seed,
+        units=units,
+        deep=deep,
+        full=full,
+        progress=progress or _silent,
+        announce=announce or _unheard,
+    )
+    with ExitStack() as opened:
+        first, second = (opened.enter_context(_open(path, session)) for path in (a, b))
         models = (first, second)
         anatomies = (anatomy_of(first), anatomy_of(second))
         with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are reported by name, not by warning
-            stages = plan_stages(*anatomies, max(model.nbytes for model in models), units=units, deep=deep, full=full)
-            reading = Reading(models, anatomies, stages, session, progress or _silent, announce or _unheard)
-            sketched = any(isinstance(model, SketchFile) for model in models)
-            examined = (_examine_sketches if sketched else _examine)(reading, seed=seed, full=full)
-            if not sketched:
-                examined = _look_again(examined, reading, deep=deep or full)
-            examined = _draw(examined, reading, full=full)
+            examined = study(models, anatomies)
+            if also:
+                others = [opened.enter_context(_open(path, session)) for path in also]
+                examined = _add_parents(examined, (inputs[0], *map(show_address, also)), (first, *others))
+            if given is not None:
+                third = opened.enter_context(_open(given, session))
+                examined = _add_given(examined, models, anatomies, third, show_address(given), study)
         records = tuple(
             _record(name, model, anatomy, examined.unread[side])
             for side, (name, model, anatomy) in enumerate(zip(inputs, models, anatomies, strict=True))
         )
     fetched = {"fetched_bytes": session.budget.spent, "fetched_requests": session.budget.requests}
     return _conclude(examined, records, provenance, replace(watch.read(), **fetched))
+
+
+def _study(
+    models: tuple[Checkpoint, Checkpoint],
+    anatomies: tuple[Anatomy, Anatomy],
+    *,
+    session: Session,
+    seed: int,
+    units: int,
+    deep: bool,
+    full: bool,
+    progress: Progress,
+    announce: Callable[[str], None],
+) -> _Examined:
+    """Read two open models in stages, test them, align their bodies if need be, and draw the map."""
+    stages = plan_stages(*anatomies, max(model.nbytes for model in models), units=units, deep=deep, full=full)
+    reading = Reading(models, anatomies, stages, session, progress, announce)
+    sketched = any(isinstance(model, SketchFile) for model in models)
+    examined = (_examine_sketches if sketched else _examine)(reading, seed=seed, full=full)
+    if not sketched:
+        examined = _look_again(examined, reading, deep=deep or full)
+    return _draw(examined, reading, full=full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +175,9 @@ class _Examined:
     embedding: Frame | None = None
     look: SecondLook = field(default_factory=SecondLook)
     map: ModelMap = field(default_factory=lambda: ModelMap.missing(_NO_RELATION))
+    direction: Direction = field(default_factory=Direction)
+    merge: Merge | None = None
+    given: GivenModel | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -262,11 +308,64 @@ def _draw(examined: _Examined, reading: Reading, *, full: bool) -> _Examined:
     stream = None if missing else _find_stream(examined, evidence)
     if stream is None:
         reason = missing or "the two residual streams have no frame in common that was found"
-        return replace(examined, map=ModelMap.missing(reason))
+        return _without_map(examined, reason)
     try:
-        return replace(examined, map=draw_map(models, reading.anatomies, examined.origins, stream))
+        whole = draw_map(models, reading.anatomies, examined.origins, stream)
+        lattices = (examined.pair.a.lattice, examined.pair.b.lattice)
+        return replace(examined, map=whole, direction=find_direction(whole, lattices))
     except BudgetExceeded:
-        return replace(examined, map=ModelMap.missing("the budget does not allow it"))
+        return _without_map(examined, "the budget does not allow it")
+
+
+def _add_parents(examined: _Examined, names: Sequence[str], models: Sequence[Checkpoint]) -> _Examined:
+    """What B holds of A and of further given models."""
+    keys = ("a", *(f"p{number}" for number in range(2, len(models) + 1)))
+    wholes = examined.map.wholes
+    absent = None if wholes is not None else examined.map.absent
+    parents = []
+    for key, name, model in zip(keys, names, models, strict=True):
+        anatomy = anatomy_of(model)
+        parents.append(Parent(key, name, model, anatomy))
+        if isinstance(model, SketchFile):
+            absent = absent or f"{key.upper()} is a sketch, which holds no whole tensors"
+        elif anatomy.reason:
+            absent = absent or f"the architecture of {key.upper()} is not recognised: {anatomy.reason}"
+        elif model.nbytes > _LARGEST_MAP:
+            absent = absent or f"{key.upper()} is too large for its tensors to be held"
+    if absent or wholes is None:
+        return replace(examined, merge=Merge(tuple(zip(keys, names, strict=True)), absent=absent))
+    try:
+        merge = fit_merge(wholes, parents)
+    except BudgetExceeded:
+        return replace(
+            examined, merge=Merge(tuple(zip(keys, names, strict=True)), absent="the budget does not allow it")
+        )
+    return replace(examined, merge=merge, direction=examined.direction.with_fact(merge.fact, examined.map))
+
+
+def _add_given(
+    examined: _Examined,
+    models: tuple[Checkpoint, Checkpoint],
+    anatomies: tuple[Anatomy, Anatomy],
+    third: Checkpoint,
+    name: str,
+    study: Callable[..., _Examined],
+) -> _Examined:
+    """How A and B stand to each other, given a third model C."""
+    if examined.map.wholes is None:
+        return replace(examined, given=GivenModel(name, absent=f"A and B: {examined.map.absent}"))
+    anatomy = anatomy_of(third)
+    met = [study((third, model), (anatomy, known)).map for model, known in zip(models, anatomies, strict=True)]
+    sides = [whole.wholes or whole.absent or _NO_RELATION for whole in met]
+    try:
+        return replace(examined, given=weigh_given(name, examined.map.wholes, sides[0], sides[1]))
+    except BudgetExceeded:
+        return replace(examined, given=GivenModel(name, absent="the budget does not allow it"))
+
+
+def _without_map(examined: _Examined, reason: str) -> _Examined:
+    whole = ModelMap.missing(reason)
+    return replace(examined, map=whole, direction=find_direction(whole, ("", "")))
 
 
 def _why_no_map(examined: _Examined, models: Sequence[Checkpoint], *, full: bool) -> str | None:
@@ -428,19 +527,19 @@ def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: P
     evidence = examined.evidence
     inherited = evidence.inherited
     verdict = decide(evidence)
-    direction, facts = find_direction(pair, origins) if pair and verdict.found else (None, ())
+    direction = examined.direction
     return Comparison(
         a=records[0],
         b=records[1],
         verdict=verdict,
-        relation=direction,
+        relation=direction.relation if verdict.found else None,
         findings=examined.findings,
         planned=evidence.planned,
         initialisation=examined.initialisation,
         inherited=inherited if verdict.found and (evidence.ffn_agrees or evidence.body.related) else None,
         origins=origins,
         operations=_operations(examined, evidence) if pair and verdict.found and verdict.verdict != "identical" else (),
-        facts=facts,
+        direction=direction,
         layer_matrix=_layer_matrix(examined),
         exhibits=_exhibits(pair, examined.layers or {}) if pair else {},
         warnings=_warnings(pair),
@@ -448,6 +547,8 @@ def _conclude(examined: _Examined, records: Sequence[ModelRecord], provenance: P
         run=run,
         agreement=examined.look.finding,
         map=examined.map,
+        merge=examined.merge,
+        given=examined.given,
     )
 
 
@@ -464,7 +565,7 @@ def _operations(examined: _Examined, evidence: Evidence) -> tuple[Operation, ...
     if not evidence.ffn_agrees and look.finding.agreement.fit >= _UNTRAINED:
         named.add("continued_training")
     steps = (*disguises, *(step for step in others if step.kind not in named))
-    return add_low_rank(steps, examined.map.tensors)
+    return add_merge(add_low_rank(steps, examined.map.tensors), examined.merge)
 
 
 def _fit_frame(pair: Pair | None, rows: Finding, shared_table: str | None) -> tuple[Frame | None, str]:

@@ -34,7 +34,8 @@ class Provenance:
         words = ["homolog", verb, *inputs]
         for name, value in options.items():
             if value != defaults.get(name):
-                words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+                for item in value if isinstance(value, list) else [value]:
+                    words += [f"--{name.replace('_', '-')}", *([] if item is True else [str(item)])]
         return cls(command=shlex.join(words), options=dict(options))
 
     def to_json(self) -> dict[str, object]:

@@ -40,6 +40,16 @@ def compare(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: read what earlier runs fetched.")] = False,
     lang: Lang = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL", help="Another model that B may be merged from; repeat for more.", show_default=False
+        ),
+    ] = None,
+    given: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A model that both A and B may descend from.", show_default=False),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print the verdict's sentence alone, and no progress.")
     ] = False,
@@ -69,6 +79,8 @@ def compare(
                 full=full,
                 budget=allowed,
                 offline=offline,
+                also=also or (),
+                given=given,
                 progress=progress,
                 announce=None if quiet else announce,
             )

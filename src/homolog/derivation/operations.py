@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from homolog.derivation.layers import LayerOrigin
+from homolog.derivation.merges import Merge
 from homolog.derivation.tensors import Tensors
 from homolog.probes.finding import Finding
 from homolog.probes.pair import Pair
 from homolog.sketch.stream import SEEN, lattice_precision
 
-__all__ = ["Operation", "add_low_rank", "find_direction", "read_operations"]
+__all__ = ["Operation", "add_low_rank", "add_merge", "read_operations"]
 
 _MATCHED, _ALIKE = 0.8, 0.6
 """Share of units with a mutual partner, and median |cosine| of the partners, from which a block counts as relabelled.
@@ -134,6 +135,13 @@ def add_low_rank(steps: Sequence[Operation], tensors: Tensors) -> tuple[Operatio
     return (*kept, Operation("low_rank_update", detail))
 
 
+def add_merge(steps: Sequence[Operation], merge: Merge | None) -> tuple[Operation, ...]:
+    """The same steps, with a merge in the place of training on where B is a plain combination of given parents."""
+    if merge is None or not (merge.plain or merge.along_arcs):
+        return tuple(steps)
+    return (*(step for step in steps if step.kind != "continued_training"), Operation("merged", merge.text))
+
+
 def _without_indices(ffn: Sequence[Finding]) -> tuple[Operation, ...]:
     """Units that have close partners, but not at their own index, were relabelled."""
     for finding in ffn:
@@ -146,19 +154,6 @@ def _without_indices(ffn: Sequence[Finding]) -> tuple[Operation, ...]:
             detail = f"in {len(close)} of {len(finding.groups)} FFNs nearly every unit of B has a close partner in A, at another index"
             return (Operation("units_permuted", detail),)
     return ()
-
-
-def find_direction(pair: Pair, origins: Sequence[LayerOrigin]) -> tuple[str, tuple[str, ...]]:
-    """``a_to_b``, ``b_to_a`` or ``undirected``, and the one-way facts that say so.
-
-    A model whose layers repeat another's can be made from it, while the other, whose layers are all different, cannot have been made by
-    repetition; every other fact that is read here works both ways.
-    """
-    sources = Counter(origin.a for origin in origins if origin.a is not None)
-    repeated = [layer for layer, count in sorted(sources.items(), key=str) if count > 1]
-    if repeated and pair.b.anatomy.dims.layers > pair.a.anatomy.dims.layers:
-        return "a_to_b", (f"{_layers(repeated)} of A stand more than once in B, which has more layers",)
-    return "undirected", ()
 
 
 def _layers(numbers: Sequence[int | None]) -> str:

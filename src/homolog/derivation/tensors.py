@@ -13,7 +13,7 @@ from homolog.checkpoint.base import Array
 from homolog.derivation.whole import TensorPair
 from homolog.roles.role import Role
 
-__all__ = ["LowRank", "TensorState", "Tensors", "judge_tensor", "measure_rank", "sum_up_tensors"]
+__all__ = ["LowRank", "TensorState", "Tensors", "judge_tensor", "measure_rank", "sum_up_tensors", "ulp"]
 
 NEAR = 0.002
 """Relative change up to which a tensor counts as nearly frozen: rounding to bf16 changes it by 0.0012."""
