@@ -311,8 +311,7 @@ def _draw(examined: _Examined, reading: Reading, *, full: bool) -> _Examined:
         return _without_map(examined, reason)
     try:
         whole = draw_map(models, reading.anatomies, examined.origins, stream)
-        lattices = (examined.pair.a.lattice, examined.pair.b.lattice)
-        return replace(examined, map=whole, direction=find_direction(whole, lattices))
+        return replace(examined, map=whole, direction=find_direction(whole, examined.pair))
     except BudgetExceeded:
         return _without_map(examined, "the budget does not allow it")
 
@@ -365,7 +364,8 @@ def _add_given(
 
 def _without_map(examined: _Examined, reason: str) -> _Examined:
     whole = ModelMap.missing(reason)
-    return replace(examined, map=whole, direction=find_direction(whole, ("", "")))
+    direction = find_direction(whole, examined.pair) if examined.pair else Direction()
+    return replace(examined, map=whole, direction=direction)
 
 
 def _why_no_map(examined: _Examined, models: Sequence[Checkpoint], *, full: bool) -> str | None:

@@ -16,9 +16,11 @@ import numpy as np
 
 from homolog.checkpoint.base import Array
 from homolog.derivation.mapping import ModelMap
-from homolog.derivation.rounding import Follows, compare_rows, find_step
+from homolog.derivation.rounding import Follows, compare_rows, find_step, round_to
 from homolog.derivation.tensors import ulp
 from homolog.derivation.whole import TensorPair, Wholes
+from homolog.probes.pair import Pair
+from homolog.sketch.sketch import Sketch
 
 __all__ = ["Direction", "Fact", "find_direction", "measure_own"]
 
@@ -103,21 +105,26 @@ class Direction:
         }
 
 
-def find_direction(whole: ModelMap, lattices: tuple[str, str]) -> Direction:
-    """The facts, and the direction that they come to. ``lattices`` say how the FFNs of A and of B are quantised, if they are.
+def find_direction(whole: ModelMap, pair: Pair) -> Direction:
+    """The facts, and the direction that they come to. Without whole tensors only doubled layers that are still the same are seen.
 
     Raises CheckpointError where a file cannot be read.
     """
     wholes = whole.wholes
+    copied = tuple(_layers_copied(pair, whole))
     if wholes is None:
+        if copied:
+            return Direction(copied[0].direction, copied, "")
         return Direction(why=f"whole tensors were not compared: {whole.absent}")
     rows = compare_rows(wholes.pairs())
     facts = [
+        *copied,
+        *_numbers_rounded(wholes),
         *_rows_decayed(rows),
         *_layers_doubled(wholes),
         *_units_scattered(whole),
         *_updated_by_low_rank(whole, wholes),
-        *_put_on_lattice(wholes, lattices),
+        *_put_on_lattice(wholes, (pair.a.lattice, pair.b.lattice)),
         *_experts_forked(wholes),
     ]
     orders = {fact.direction for fact in facts}
@@ -139,11 +146,32 @@ def find_direction(whole: ModelMap, lattices: tuple[str, str]) -> Direction:
     return Direction("undirected" if why else order, tuple(facts), why, rows, own)
 
 
-OF_THE_WHOLE = ("low_rank_rounded", "lattice_rounded", "experts_forked", "merged")
+OF_THE_WHOLE = ("low_rank_rounded", "lattice_rounded", "experts_forked", "merged", "layers_copied", "numbers_rounded")
 """Facts that speak of the elder's own numbers, not of a table that it may have from an ancestor."""
 
 _CONTRADICTED = "facts speak for both orders"
 _GROWN = "the other order is excluded, but the elder has parts that the younger lacks: they may have been grown around a third model"
+
+
+def _numbers_rounded(wholes: Wholes) -> Iterator[Fact]:
+    """All numbers of one model are those of the other rounded to 16 bits, which the other's are not."""
+    coarser: set[int] = set()
+    for pair in wholes.pairs():
+        if pair.source is None or np.array_equal(pair.a, pair.b):
+            continue
+        kinds = [find_step(values, dtype) for values, dtype in zip((pair.a, pair.b), pair.dtypes, strict=True)]
+        sides = [
+            side
+            for side, (fine, coarse) in enumerate(((pair.b, pair.a), (pair.a, pair.b)))
+            if (kind := kinds[side]) is not None and np.array_equal(round_to(fine, kind), coarse)
+        ]
+        if len(sides) != 1:
+            return
+        coarser.update(sides)
+    if len(coarser) == 1:
+        younger, elder, order = ("A", "B", "b_to_a") if coarser == {0} else ("B", "A", "a_to_b")
+        text = f"every number of {younger} is the one of {elder} rounded to 16 bits, and {elder}'s are finer than that"
+        yield Fact("numbers_rounded", order, text)
 
 
 def _rows_decayed(rows: Follows | None) -> Iterator[Fact]:
@@ -158,6 +186,45 @@ def _rows_decayed(rows: Follows | None) -> Iterator[Fact]:
         "reaches decay in training and do not grow back"
     )
     yield Fact("rows_decayed", order, text)
+
+
+def _layers_copied(pair: Pair, whole: ModelMap) -> Iterator[Fact]:
+    """One model repeats layers of the other, all of which are different, and everything that was read of both is the same, bit for bit."""
+    prints = [_fingerprints(sketch) for sketch in (pair.a, pair.b)]
+    if not all(prints) or set(prints[0]) != set(prints[1]) or not _same_tables(pair):
+        return
+    if whole.wholes is not None and any(state.state not in ("frozen", "new") for state in whole.tensors.states):
+        return
+    counts = [Counter(layers) for layers in prints]
+    for order, elder, younger in (("a_to_b", 0, 1), ("b_to_a", 1, 0)):
+        if max(counts[elder].values()) == 1 and max(counts[younger].values()) > 1:
+            names = "AB"[elder], "AB"[younger]
+            repeated = sum(count > 1 for count in counts[younger].values())
+            text = (
+                f"{repeated} layers of {names[0]}, whose layers are all different, stand more than once in {names[1]}, and what "
+                "was read of both is the same bit for bit"
+            )
+            yield Fact("layers_copied", order, text)
+
+
+def _fingerprints(sketch: Sketch) -> list[tuple[bytes, ...]]:
+    """Of every layer the digests of all that was sampled of its FFNs and its value rows; empty where not every layer was read."""
+    if sketch.layers_read is not None or sketch.frame:
+        return []
+    found: dict[int, list[bytes]] = {layer: [] for layer in range(sketch.anatomy.dims.layers)}
+    for block in sketch.units:
+        found.setdefault(block.layer, []).append(block.digest)
+    for values in sketch.values:
+        found.setdefault(values.layer, []).append(values.rows.tobytes())
+    return [tuple(digests) for _, digests in sorted(found.items())] if all(found.values()) else []
+
+
+def _same_tables(pair: Pair) -> bool:
+    for key, rows in pair.a.tokens.items():
+        other = pair.b.tokens.get(key)
+        if other is None or not np.array_equal(rows.ordinary, other.ordinary):
+            return False
+    return pair.a.tokens.keys() == pair.b.tokens.keys()
 
 
 def _layers_doubled(wholes: Wholes) -> Iterator[Fact]:
@@ -370,8 +437,9 @@ def _holds_all(whole: ModelMap, order: str) -> bool:
     """Whether the younger holds all that the elder has, but for units that were pruned here and there."""
     assert whole.wholes is not None
     wholes = whole.wholes
-    tokens = whole.vocabulary
-    if tokens.absent or (tokens.a if order == "a_to_b" else tokens.b) > tokens.joined:
+    heights = [anatomy.dims.vocab for anatomy in wholes.anatomies]
+    elder = 0 if order == "a_to_b" else 1
+    if heights[elder] > heights[1 - elder] and heights[elder] > whole.vocabulary.joined:
         return False
     widths = [anatomy.dims.width for anatomy in wholes.anatomies]
     if order == "a_to_b":
