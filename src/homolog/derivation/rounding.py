@@ -18,6 +18,8 @@ import numpy.typing as npt
 from homolog.checkpoint.base import Array
 from homolog.derivation.whole import TensorPair
 
+Floats = npt.NDArray[np.float64]
+
 __all__ = ["DECIDED", "Follows", "compare_rows", "find_step", "round_to"]
 
 DECIDED = 0.995
@@ -28,6 +30,7 @@ _PARALLEL = 1e-5
 """How far from 1 the cosine of two rows may be that differ by a factor and by rounding."""
 
 _ROWS, _DIFFERENT = 8, 20
+_ROW_FOLLOWS = 0.98
 _SPREAD, _GRID = 0.004, 161
 
 _TABLES = ("embed.token", "embed.position", "unembed")
@@ -97,20 +100,32 @@ def _compare(pair: TensorPair) -> Follows | None:
     if len(rows) < _ROWS:
         return None
     x, y = a[rows], b[rows]
-    forward, best = _share(x, y, factor, kinds[1])
-    backward, _ = _share(y, x, 1.0 / factor, kinds[0])
-    return Follows(pair.role.kind, len(rows), x.size, best, forward, backward)
+    # a row that training touched for a moment is still nearly parallel: those that follow one way or the other are looked at by themselves
+    best, back = _fit_factor(x, y, factor, kinds[1]), _fit_factor(y, x, 1.0 / factor, kinds[0])
+    whole = (
+        np.maximum(_follow(x, y, best, kinds[1]).mean(axis=1), _follow(y, x, back, kinds[0]).mean(axis=1))
+        >= _ROW_FOLLOWS
+    )
+    if int(whole.sum()) >= _ROWS:
+        x, y = x[whole], y[whole]
+    forward, backward = (float(_follow(*side).mean()) for side in ((x, y, best, kinds[1]), (y, x, back, kinds[0])))
+    return Follows(pair.role.kind, len(x), x.size, best, forward, backward)
 
 
-def _share(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], factor: float, kind: str) -> tuple[float, float]:
-    """The largest share of ``y`` that is ``x`` times a factor near ``factor``, rounded; and that factor."""
-    best, at = 0.0, factor
+def _follow(x: Floats, y: Floats, factor: float, kind: str) -> npt.NDArray[np.bool_]:
+    """Which numbers of ``y`` are ``x`` times a factor, rounded."""
+    return np.asarray(round_to((x * factor).astype(np.float32), kind) == y)
+
+
+def _fit_factor(x: Floats, y: Floats, factor: float, kind: str) -> float:
+    """The factor near ``factor`` by which most numbers of ``y`` follow from ``x``."""
+    best, at = -1.0, factor
     for width in (_SPREAD, _SPREAD / 40):
         for candidate in at * (1.0 + np.linspace(-width, width, _GRID)):
-            share = float((round_to((x * candidate).astype(np.float32), kind) == y).mean())
+            share = float(_follow(x, y, float(candidate), kind).mean())
             if share > best:
                 best, at = share, float(candidate)
-    return best, at
+    return at
 
 
 def find_step(values: Array, dtype: str) -> str | None:
