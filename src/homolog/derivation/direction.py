@@ -437,6 +437,8 @@ def _holds_all(whole: ModelMap, order: str) -> bool:
     """Whether the younger holds all that the elder has, but for units that were pruned here and there."""
     assert whole.wholes is not None
     wholes = whole.wholes
+    if wholes.anatomies[0].dims == wholes.anatomies[1].dims and all(a == b for b, a in wholes.layers.items()):
+        return True
     heights = [anatomy.dims.vocab for anatomy in wholes.anatomies]
     elder = 0 if order == "a_to_b" else 1
     if heights[elder] > heights[1 - elder] and heights[elder] > whole.vocabulary.joined:

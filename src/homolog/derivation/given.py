@@ -70,6 +70,11 @@ class GivenModel:
     """Why it is undecided."""
 
     @property
+    def inherited(self) -> bool:
+        """Whether most of what A or B changed since C is in the other."""
+        return any(self.overlap.get(key, 0.0) >= INHERITED for key in ("a_in_b_since_c", "b_in_a_since_c"))
+
+    @property
     def text(self) -> str:
         """In a sentence."""
         if self.absent:
@@ -88,7 +93,7 @@ class GivenModel:
             "between": self.between,
             "edges": [edge.to_json() for edge in self.edges],
             "apart": list(self.apart),
-            "overlap": dict(self.overlap),
+            "values": dict(self.overlap),
             "thresholds": {"inherited": INHERITED, "other": OTHER},
             "text": self.text,
             "absent": self.absent,
@@ -134,11 +139,13 @@ def decide(found: GivenModel) -> GivenModel:
             outcomes[f"{first}_{middle}_{last}"] = middle
     if len(outcomes) == 1:
         (outcome, middle), *_ = outcomes.items()
-        if found.between in (middle, None):
+        if found.between in (middle, None) and not (outcome == "sibling" and found.inherited):
             return replace(found, outcome=outcome)
         return replace(found, why="what the rows say is not what the bodies say")
     if found.between:
         why = f"{found.between.upper()} lies between the other two, but who was first does not show"
+    elif found.inherited:
+        why = "what A and B changed since C is the same for the most part: one went on from the other, but which does not show"
     elif found.overlap:
         why = "the changes overlap too much for siblings, and too little for one to have gone on from the other"
     else:
@@ -147,15 +154,18 @@ def decide(found: GivenModel) -> GivenModel:
 
 
 def find_between(overlap: Mapping[str, float]) -> str | None:
-    """Which of the three lies between the others, seen from C: A or B where what it changed went into the other, C where neither's did."""
+    """Which of the three lies between the others, seen from C: A or B where what it changed went into the other, C where neither's did.
+
+    ``None`` in between, and where each change is in the other: then decay decides which is the larger.
+    """
     if not overlap:
         return None
     a_in_b, b_in_a = overlap["a_in_b_since_c"], overlap["b_in_a_since_c"]
     if max(a_in_b, b_in_a) <= OTHER:
         return "c"
-    if max(a_in_b, b_in_a) < INHERITED:
-        return None
-    return "a" if a_in_b > b_in_a else "b"
+    if min(a_in_b, b_in_a) < INHERITED <= max(a_in_b, b_in_a):
+        return "a" if a_in_b > b_in_a else "b"
+    return None
 
 
 def measure_overlap(ab: Wholes, ca: Wholes, cb: Wholes) -> dict[str, float]:

@@ -24,7 +24,7 @@ __all__ = ["Merge", "MergedLayer", "Parent", "fit_merge"]
 Floats = npt.NDArray[np.float64]
 
 _NORMAL = 1.96
-_COLLINEAR = 30.0
+_COLLINEAR = 1000.0
 """Condition number of the correlations of the parents' differences from which on coefficients are not to be told apart."""
 
 _SAME, _KEPT = 1e-6, 0.1

@@ -121,6 +121,8 @@ class Wholes:
             target = Place(source.layer, source.expert, source.shared)
             if target not in origin.sources or len(origin) != length_b:
                 return None
+            if origin.sizes[origin.sources.index(target)] != length_a:
+                return None
             known = np.flatnonzero(origin.block == origin.sources.index(target))
             return known, origin.unit[known], None
         if space is Space.VOCAB:
