@@ -161,9 +161,14 @@ def merges(layers: int) -> Json:
         ],
         "layers": rows,
         "residual": 0.004,
+        "kind": "linear",
+        "spherical": 0.003,
+        "free_sum": 1.0,
+        "equal": [0.008, 0.004],
         "collinear": False,
         "condition": 3.2,
-        "text": "B is 60 % of A and 40 % of P2, to within one part in a hundred.",
+        "warnings": [],
+        "text": "0.600 of A, 0.400 of P2; 0.4% of B's length is left over: B is their combination, rounded",
         "absent": None,
     }
 
@@ -172,9 +177,14 @@ def given() -> Json:
     return {
         "model": "zoo/third",
         "outcome": "sibling",
-        "statistic": 0.01,
-        "values": {"change_from_a": 0.31, "change_from_c": 0.12},
-        "thresholds": {"share": 0.5},
-        "text": "Both descend from the third model: B is no closer to A than that explains.",
+        "between": "c",
+        "edges": [
+            {"from": "c", "to": "a", "rows": 37, "numbers": 2368, "follow": 1.0, "back": 0.92},
+            {"from": "c", "to": "b", "rows": 37, "numbers": 2368, "follow": 1.0, "back": 0.95},
+        ],
+        "apart": ["ab"],
+        "values": {"a_in_b_since_c": 0.31, "b_in_a_since_c": 0.12},
+        "thresholds": {"inherited": 0.8, "other": 0.6},
+        "text": "A and B both descend from C, and neither from the other: B is no closer to A than that explains",
         "absent": None,
     }

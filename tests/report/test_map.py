@@ -111,9 +111,9 @@ def test_every_number_of_the_map_is_on_the_page() -> None:
         "512 tokens in A, 528 in B, 500 in both",
         "Bit-identical tensors hold 41 % of B’s numbers.",
         "12 of 21 matrices that changed differ from A’s by a matrix of rank 8",
-        "B is 60 % of A and 40 % of P2",
+        "0.600 of A, 0.400 of P2",
         "0.600 (0.590 to 0.610)",
-        "Both descend from the third model",
+        "A and B both descend from C",
         "upcycled into experts; vocabulary changed.",
     ):
         assert said in text, said

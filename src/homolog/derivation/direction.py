@@ -170,7 +170,7 @@ def _numbers_rounded(wholes: Wholes) -> Iterator[Fact]:
         coarser.update(sides)
     if len(coarser) == 1:
         younger, elder, order = ("A", "B", "b_to_a") if coarser == {0} else ("B", "A", "a_to_b")
-        text = f"every number of {younger} is the one of {elder} rounded to 16 bits, and {elder}'s are finer than that"
+        text = f"every number of {younger} is the one of {elder} rounded to 16 bits, and those of {elder} are finer"
         yield Fact("numbers_rounded", order, text)
 
 
@@ -181,7 +181,7 @@ def _rows_decayed(rows: Follows | None) -> Iterator[Fact]:
     factor = rows.factor if rows.from_a else 1.0 / rows.factor
     most, least = max(rows.forward, rows.backward), min(rows.forward, rows.backward)
     text = (
-        f"{rows.rows} rows of {younger}'s token table are those of {elder} times {factor:.4f}, rounded once more "
+        f"{rows.rows} rows of the token table of {younger} are those of {elder} times {factor:.4f}, rounded once more "
         f"({most:.1%} of {rows.numbers} numbers follow, {least:.1%} the other way round): rows that no text "
         "reaches decay in training and do not grow back"
     )
@@ -325,8 +325,8 @@ def _updated_by_low_rank(whole: ModelMap, wholes: Wholes) -> Iterator[Fact]:
         return
     elder, younger, order = ("A", "B", "a_to_b") if difference > 0 else ("B", "A", "b_to_a")
     text = (
-        f"{younger} is {elder} plus matrices of low rank, rounded to {younger}'s steps: what is left over oversteps half a step of {elder} "
-        f"in {max(shares):.0%} of the numbers where that is finer, and half one of {younger} in {min(shares):.0%} where that is"
+        f"{younger} is {elder} plus matrices of low rank, rounded to the steps of {younger}: what is left over oversteps half a step of "
+        f"{elder} in {max(shares):.0%} of the numbers where that is finer, and half one of {younger} in {min(shares):.0%} where that is"
     )
     yield Fact("low_rank_rounded", order, text)
 
@@ -353,8 +353,8 @@ def _put_on_lattice(wholes: Wholes, lattices: tuple[str, str]) -> Iterator[Fact]
     if near and min(near) >= _ROUNDED and _HALF[0] <= float(np.median(spread)) <= _HALF[1]:
         elder, younger = ("B", "A") if lattices[0] else ("A", "B")
         text = (
-            f"the numbers of {younger}'s FFNs are the levels nearest to those of {elder} ({np.mean(near):.1%} of them), which lie evenly "
-            "between levels: rounding does that, and cannot be undone"
+            f"the numbers of the FFNs of {younger} are the levels nearest to those of {elder} ({np.mean(near):.1%} of them), which lie "
+            "evenly between levels: rounding does that, and cannot be undone"
         )
         yield Fact("lattice_rounded", order, text)
 

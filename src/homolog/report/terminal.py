@@ -18,6 +18,7 @@ from homolog.report.format import CAP, clean, count, fine_percent, log10, number
 from homolog.report.inherited import say_counted
 from homolog.report.language import t
 from homolog.report.layers import LayerRow, read_layers
+from homolog.report.summary import list_map
 from homolog.report.words import FOUND, PROBES, RELATIONS, UNASKED, VERDICTS, say, tell
 from homolog.report.wrapping import wrap
 
@@ -146,6 +147,8 @@ def _layer_map(comparison: Json, console: Console) -> Iterator[Any]:
     yield _text(console, f"{legend}   {found}", "dim")
     if done := list_operations(comparison):
         yield _text(console, t("What seems to have been done, B seen from A: {operations}.", operations=done))
+    for said in list_map(comparison):
+        yield _text(console, said)
 
 
 def _block(row: LayerRow, blocks: str) -> str:

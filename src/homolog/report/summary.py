@@ -1,0 +1,49 @@
+"""The map of whole models in a few lines for the terminal: only what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from homolog.report.format import count
+from homolog.report.language import t
+from homolog.report.words import tell
+
+__all__ = ["list_map"]
+
+Json = Mapping[str, Any]
+
+_MOST_FACTS = 3
+
+
+def list_map(comparison: Json) -> Iterator[str]:
+    """A line each for units, token rows, one-way facts, merges and a third model, where there is something to say of them."""
+    derivation: Json = comparison.get("derivation") or {}
+    yield from _units(derivation)
+    yield from _tokens(derivation.get("vocabulary"))
+    for fact in (derivation.get("facts") or ())[:_MOST_FACTS]:
+        yield t("In one order only: {fact}.", fact=tell(fact, 1000))
+    for key, line in (("merges", "Of the given parents: {text}."), ("given", "Given a third model: {text}.")):
+        if found := derivation.get(key):
+            yield t(line, text=tell(found.get("text"), 1000))
+
+
+def _units(derivation: Json) -> Iterator[str]:
+    layers = [layer["units"] for layer in derivation.get("layers") or () if layer.get("units")]
+    total = {key: sum(int(units[key]) for units in layers) for key in ("b", "new", "pruned", "split")}
+    if total["new"] or total["pruned"] or total["split"]:
+        yield t(
+            "FFN units: {new} of B’s {of} are new, {split} are parts of others; {pruned} of A’s are gone.",
+            new=count(total["new"]),
+            of=count(total["b"]),
+            split=count(total["split"]),
+            pruned=count(total["pruned"]),
+        )
+
+
+def _tokens(found: Json | None) -> Iterator[str]:
+    if found and not found.get("absent") and any(found.get(key) for key in ("retrained", "new", "dropped")):
+        yield t(
+            "Token rows: {carried} carried over, {retrained} no longer like A’s, {new} new, {dropped} dropped.",
+            **{key: count(found[key]) for key in ("carried", "retrained", "new", "dropped")},
+        )
