@@ -21,8 +21,8 @@ def list_map(comparison: Json) -> Iterator[str]:
     derivation: Json = comparison.get("derivation") or {}
     yield from _units(derivation)
     yield from _tokens(derivation.get("vocabulary"))
-    for fact in (derivation.get("facts") or ())[:_MOST_FACTS]:
-        yield t("In one order only: {fact}.", fact=tell(fact, 1000))
+    for fact in ((derivation.get("direction") or {}).get("facts") or ())[:_MOST_FACTS]:
+        yield t("In one order only: {fact}.", fact=tell(fact["text"], 1000))
     for key, line in (("merges", "Of the given parents: {text}."), ("given", "Given a third model: {text}.")):
         if found := derivation.get(key):
             yield t(line, text=tell(found.get("text"), 1000))
