@@ -130,6 +130,7 @@ def _arrange_given(found: Json | None) -> dict[str, Any] | None:
         return None
     return {
         "model": clean(found.get("model") or "", 200),
+        "answered": not found.get("absent"),
         "text": _sentence(found.get("absent") or found.get("text")),
         "values": [
             (clean(str(name), 60).replace("_", " "), _show(value))
