@@ -46,9 +46,9 @@ the other 6; the trained models of the zoo reach 6."""
 _CANCELLED = 0.05
 """Share of the lengths ``|u| |d|`` of merged units below which their sum counts as nothing."""
 
-_UNREACHED = 1e-5
-"""Share of the mean eigenvalue below which a direction counts as never written to. A rotated bf16 file writes about 1e-6 into it by
-rounding; the trained models of the zoo keep above 0.08."""
+_UNREACHED, _ROUNDING = 1e-5, 2.0**-18
+"""Shares of the mean eigenvalue, and of the norm of all, below which a direction counts as never written to. Rounding to bf16 writes at most
+the second into it, where all rows have one large part in common; the trained models of the zoo keep above 0.08 of the mean."""
 
 _HEARD = 1e-2
 """Share of a row's length outside the directions that nothing reaches from which the row reads something, and not a rounding."""
@@ -213,17 +213,20 @@ def _find_silent(given: npt.NDArray[np.float64], written: Iterable[Array]) -> Ar
     if _is_full(gram):
         return np.empty((width, 0), dtype=np.float32)
     values, vectors = np.linalg.eigh(gram)
-    silent = values <= _UNREACHED * max(float(values.mean()), _TINY)
+    silent = values <= _level(gram)
     if silent.all():
         silent[:] = False
     return np.asarray(vectors[:, silent], dtype=np.float32)
 
 
+def _level(gram: npt.NDArray[np.float64]) -> float:
+    return max(_UNREACHED * float(np.trace(gram)) / len(gram), _ROUNDING * float(np.linalg.norm(gram)), _TINY)
+
+
 def _is_full(gram: npt.NDArray[np.float64]) -> bool:
     """Whether no eigenvalue is below the share that counts as nothing: a factorisation is far cheaper than a decomposition."""
-    level = _UNREACHED * max(float(np.trace(gram)) / len(gram), _TINY)
     try:
-        np.linalg.cholesky(gram - level * np.eye(len(gram)))
+        np.linalg.cholesky(gram - _level(gram) * np.eye(len(gram)))
     except np.linalg.LinAlgError:
         return False
     return True
