@@ -47,8 +47,8 @@ _CANCELLED = 0.05
 """Share of the lengths ``|u| |d|`` of merged units below which their sum counts as nothing."""
 
 _UNREACHED, _ROUNDING = 1e-5, 2.0**-18
-"""Shares of the mean eigenvalue, and of the norm of all, below which a direction counts as never written to. Rounding to bf16 writes at most
-the second into it, where all rows have one large part in common; the trained models of the zoo keep above 0.08 of the mean."""
+"""Shares of the mean eigenvalue, and of the norm of all, below which a direction counts as never written to. Rounding to bf16 writes at
+most the second into it, where all rows have one large part in common; the trained models of the zoo keep above 0.08 of the mean."""
 
 _HEARD = 1e-2
 """Share of a row's length outside the directions that nothing reaches from which the row reads something, and not a rounding."""
