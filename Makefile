@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH ?= $(HOME)/.cache/homolog/bench
 
-.PHONY: help demo demo-llm test lint bench test-lab lab-llm clean
+.PHONY: help demo demo-llm test lint bench gallery test-lab lab-llm clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -29,6 +29,9 @@ lint: $(INSTALLED) ## ruff, mypy and the import contracts
 bench: $(INSTALLED) ## time two 4.1 GB checkpoints (made in BENCH=folder, 12.2 GB, if absent)
 	$(BIN)/python benchmarks/make_checkpoints.py $(BENCH)
 	$(BIN)/python benchmarks/speed.py $(BENCH)
+
+gallery: $(INSTALLED) ## a report for every operation from the zoo (./reports/gallery), and docs/gallery.md (needs chromium)
+	$(BIN)/python benchmarks/gallery.py reports/gallery --docs docs
 
 test-lab: $(INSTALLED) ## tests of the lab, and of reading what torch itself writes (installs torch)
 	$(BIN)/pip install --quiet -e '.[dev,lab]'
