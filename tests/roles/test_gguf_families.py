@@ -43,7 +43,6 @@ ARCHITECTURES = {
     "mpt": MODEL_ARCH.MPT,
     "gptj": MODEL_ARCH.GPTJ,
     "cohere": MODEL_ARCH.COMMAND_R,
-    "cohere2": MODEL_ARCH.COHERE2,
     "granite": MODEL_ARCH.GRANITE,
     "nemotron": MODEL_ARCH.NEMOTRON,
     "smollm3": MODEL_ARCH.SMOLLM3,
@@ -162,3 +161,8 @@ def test_both_layouts_hold_the_same_roles_and_numbers(case: Case, tmp_path: Path
         # one family of the hub holds the sequential models of StableLM and those whose blocks stand side by side
         assert case.family == "stablelm" or one.traits.parallel == other.traits.parallel
         assert one.traits.norm == other.traits.norm
+
+
+def test_as_many_are_compared_as_the_data_model_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data-model.md").read_text("utf-8")
+    assert f"{len(COVERED)} tiny models of {len({case.family for case in COVERED})} families" in page
