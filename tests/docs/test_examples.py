@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[2]
-_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+_PAGES = [_ROOT / "README.md", _ROOT / "README.zh-CN.md", *sorted((_ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MODELS = {
     "rxnfp": ("rxnfp/models/transformers", ["bert_pretrained", "bert_ft", "bert_ft_10k_25s"]),
@@ -118,3 +118,19 @@ def test_links_between_the_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_chinese_readme_shows_what_the_english_one_shows() -> None:
+    """The same commands, figures and links, in the same order; words aside."""
+    english, chinese = ((_ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+    for pattern in (
+        r"^```\w+$",
+        r"^\$ .*$",
+        r"^>>> .*?(?=  #|$)",
+        r"^#{1,2} ",
+        r"\]\(([^)#]+)\)",
+        r"-?\d+\.\d{4}|-\d{3,}\.\d",
+    ):
+        found = [re.findall(pattern, text, re.MULTILINE) for text in (english, chinese)]
+        shown = [[text for text in side if not text.startswith("README")] for side in found]
+        assert shown[0] == shown[1], pattern
