@@ -5,13 +5,16 @@ from __future__ import annotations
 import struct
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.remote.conftest import Hub
 
 from homolog import compare, open_checkpoint
+from homolog.checkpoint.budget import Budget
 from homolog.checkpoint.session import Session
+from homolog.checkpoint.web import Web
 from homolog.errors import CheckpointError, MalformedCheckpoint, RangesRefused, SourceChanged, TransferFailed
 
 ZOO = Path(__file__).parents[1] / "zoo"
@@ -118,6 +121,30 @@ def test_retry_after_is_honoured(hub: Hub) -> None:
     began = time.monotonic()
     assert _read_all("zoo/a") == EXPECTED
     assert time.monotonic() - began >= 1.0
+
+
+def test_a_host_is_asked_at_a_measured_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred requests at once, then twenty a second, for each host; a pause that it asks for holds for all."""
+    clock = [time.monotonic() + 60]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += max(seconds, 1e-6)
+
+    monkeypatch.setattr(
+        "homolog.checkpoint.web.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep, time=time.time)
+    )
+    web, began = Web(Budget()), clock[0]
+    for _ in range(100):
+        web._await_turn("https://one:443")
+    assert clock[0] == began
+    for _ in range(40):
+        web._await_turn("https://one:443")
+    assert clock[0] - began == pytest.approx(2.0, abs=0.1)
+    web._await_turn("https://two:443")
+    assert clock[0] - began == pytest.approx(2.0, abs=0.1)
+    web._close_for("https://two:443", 30.0)
+    web._await_turn("https://two:443")
+    assert clock[0] - began == pytest.approx(32.0, abs=0.2)
 
 
 def test_what_arrived_before_a_cut_is_not_fetched_again(hub: Hub) -> None:
