@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from tests.checkpoint.writers import AnyArray, encode_safetensors
 
-from homolog import compare
+from homolog import compare, make_sketch
 from homolog.checkpoint.adapters import split_address
 from homolog.checkpoint.open import open_checkpoint
 from homolog.errors import CheckpointError, IncompleteCheckpoint, MalformedCheckpoint, UnsupportedFormat
@@ -273,3 +274,20 @@ def test_a_half_precision_adapter_counts(tmp_path: Path) -> None:
     with open_checkpoint(f"{ZOO / 'a'}+{adapter}") as merged, open_checkpoint(ZOO / "a") as base:
         a, b = (tensors[f"{Q}.lora_{half}.weight"].astype(np.float32) for half in "AB")
         assert np.allclose(merged.read_rows(name), base.read_rows(name) + b @ a, atol=1e-6)
+
+
+def test_a_merged_model_is_sketched_as_one(tmp_path: Path) -> None:
+    """With a digest of every tensor; beside the base, beside the merged weights themselves, and beside a twin."""
+    adapter = write_lora(tmp_path / "lora", draw_lora(ZOO / "a"), alpha=4)
+    merged = f"{ZOO / 'a'}+{adapter}"
+    stored = make_sketch(merged, tmp_path / "merged.hsk", full=True)
+    assert stored.tensors is not None
+    digests = {tensor.name: tensor.sha256 for tensor in stored.tensors}
+    with open_checkpoint(merged) as model, open_checkpoint(ZOO / "a") as base:
+        assert digests.keys() == base.tensors.keys()
+        for name in (f"{Q}.weight", "model.embed_tokens.weight"):
+            rows = model.read_rows(name).tobytes() if name.startswith(Q) else base.read_bytes(name)
+            assert digests[name] == f"sha256:{hashlib.sha256(rows).hexdigest()}"
+    assert compare(ZOO / "a", tmp_path / "merged.hsk").verdict.verdict == "related"
+    assert compare(tmp_path / "merged.hsk", merged).verdict.verdict == "identical"
+    assert compare(ZOO / "b", tmp_path / "merged.hsk").verdict.verdict == "independent"
