@@ -136,6 +136,9 @@ def test_another_version_is_refused_with_what_to_do(good: Path, tmp_path: Path) 
         {"traits.ordered": [1]},
         {"warnings": "none"},
         {"warnings": [1]},
+        {"lattice": 4},
+        {"lattice": "int4\x1b[2J"},
+        {"lattice": "int4 " * 100},
     ],
 )
 def test_what_the_manifest_cannot_say(good: Path, tmp_path: Path, change: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -39,6 +40,7 @@ _MOST_LAYERS, _MOST_ROWS, _MOST_TENSORS, _MOST_ROLES = 2000, 65_536, 300_000, 20
 _LARGE = 2**50
 _TABLES = ("embed", "unembed", PROJECT)
 _CURVES = ("q", "k", "v", "o")
+_LATTICE = re.compile(r"[A-Za-z][A-Za-z0-9_ ,.:()×-]{0,199}")
 
 
 def encode_sketch(stored: Stored) -> bytes:
@@ -317,8 +319,16 @@ def _decode_condensed(
         tables=dict(_decode_tables(fields, members, tokens, width, length, directions)),
         spreads=_decode_spreads(fields, members, layers),
         warnings=fields.texts("warnings", 1000),
-        lattice=fields.text("lattice") if fields.has("lattice") else "",
+        lattice=_decode_lattice(fields, members),
     )
+
+
+def _decode_lattice(fields: Fields, members: Members) -> str:
+    """Words that are shown to people, and read for the number of bits; absent from sketches older than it."""
+    lattice = fields.text("lattice") if fields.has("lattice") else ""
+    if lattice and not _LATTICE.fullmatch(lattice):
+        raise members.fail("lattice", f"{lattice!r:.60}", "how numbers are quantised, in a few words")
+    return lattice
 
 
 def _decode_rows(members: Members, name: str, count: int, length: int | None, kind: str = "|i1") -> Coordinates:
