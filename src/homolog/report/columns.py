@@ -20,6 +20,9 @@ _ROWS = ((8, 36), (16, 26), (32, 20), (48, 16))
 _LOWEST, _LOWEST_EMPTY, _EMPTY = 12.5, 3.0, 220.0
 """Pixels of a row of still deeper models; and where nothing was traced, and how high such a map may be at most."""
 
+_TALL = 700.0
+"""Pixels from which on a map is made smaller in print, to stay on one page."""
+
 _NUMBERED = 11.0
 """Pixels of a row from which every layer carries its number; else every fifth."""
 
@@ -70,6 +73,7 @@ def arrange_columns(comparison: Json) -> dict[str, Any] | None:
     return {
         "height": f"{height:.0f}",
         "dense": b.row < 20,
+        "tall": height > _TALL,
         "a": [a.place(layer) | {"used": layer in used} for layer in range(of_a)],
         "b": [
             b.place(place)
