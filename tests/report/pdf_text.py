@@ -47,6 +47,7 @@ def _read_letters(objects: dict[int, bytes], font: bytes) -> dict[int, str]:
 
 
 def _unpack(body: bytes) -> bytes:
-    stream = re.search(rb"stream\r?\n(.*?)\r?\nendstream", body, re.S)
+    stream = re.search(rb"stream\r?\n(.*?)\nendstream", body, re.S)
     assert stream is not None
-    return zlib.decompress(stream[1])
+    # a carriage return before the end may belong to the stream or follow it: what follows is left over
+    return zlib.decompressobj().decompress(stream[1])
