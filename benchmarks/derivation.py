@@ -1,6 +1,6 @@
 """How right the map is, on models whose making is known: the figures of docs/statistics.md on layers, units, experts, merges and direction.
 
-    python benchmarks/derivation.py [PART]... [--more FOLDER] [--lines]
+    python benchmarks/derivation.py [PART]... [--more FOLDER] [--side SIDE] [--lines]
 
 PART is ``map`` (layers, new and pruned units, expert origins), ``merges``, ``direction`` or ``given``; all without one. Development and
 held-out lineages are counted apart; no threshold was chosen on the latter. Every trained descendant of the zoo meets its parent; recipes
@@ -62,9 +62,9 @@ class Truth:
     new: set[int] = field(default_factory=set)
     """New units, the same in every layer."""
     kept: list[list[int]] | None = None
-    """Layer by layer the units of the parent that were kept, in order."""
+    """For every layer of B the units of the parent that were kept, in order."""
     experts: list[list[list[int]]] | None = None
-    """Layer by layer and expert by expert (the shared one last) the parent's units, -1 for new ones."""
+    """For every layer of B and expert by expert (the shared one last) the parent's units, -1 for new ones."""
     copies: bool = False
     """Whether every expert is the whole FFN."""
     order: list[int | None] | None = None
@@ -80,6 +80,8 @@ def read_truth(depth: int, operations: Facts) -> Truth:
         facts, kind = step.get("facts") or {}, step["kind"]
         if "sources" in facts:
             truth.layers = [None if i is None else truth.layers[i] for i in facts["sources"]]
+            truth.kept = truth.kept and [[] if i is None else truth.kept[i] for i in facts["sources"]]
+            truth.experts = truth.experts and [[] if i is None else truth.experts[i] for i in facts["sources"]]
         if "new_units" in facts:
             truth.new = set(facts["new_units"])
         if "kept_units" in facts:
@@ -112,7 +114,7 @@ def check_map(
         if source is None:
             continue
         if place.expert < 0 and not place.shared and truth.experts is None and truth.order is None:
-            _check_units(side, name, origin, truth, source, tallies, lines=lines)
+            _check_units(side, name, origin, truth, place.layer, tallies, lines=lines)
         elif (truth.experts is not None or truth.copies) and source < len(truth.layers):
             _check_expert(side, name, place, origin, truth, source, tallies, lines=lines)
     for layer, source in enumerate(truth.layers):
@@ -122,17 +124,17 @@ def check_map(
 
 
 def _check_units(
-    side: str, name: str, origin: Any, truth: Truth, source: int, tallies: Mapping[str, Tally], *, lines: bool
+    side: str, name: str, origin: Any, truth: Truth, layer: int, tallies: Mapping[str, Tally], *, lines: bool
 ) -> None:
     new = {i for i, block in enumerate(origin.block.tolist()) if block < 0}
     if truth.new:
         tallies["new units"].add(side, len(new & truth.new), len(truth.new))
     old = [i for i in range(len(origin)) if i not in truth.new]
-    expected = truth.kept[source] if truth.kept else list(range(len(old)))
+    expected = truth.kept[layer] if truth.kept else list(range(len(old)))
     right = sum(int(origin.unit[i]) == unit for i, unit in zip(old, expected, strict=False))
     tallies["carried units"].add(side, right, len(old))
     if truth.kept:
-        lost = set(range(origin.sizes[0])) - set(truth.kept[source])
+        lost = set(range(origin.sizes[0])) - set(truth.kept[layer])
         said = set(range(origin.sizes[0])) - set(origin.unit[origin.block >= 0].tolist())
         tallies["pruned units"].add(side, len(lost & said), len(lost))
     if lines and right < len(old):
@@ -156,8 +158,8 @@ def _check_expert(
     tallies["expert origins"].add(side, int(right), 1)
     expected = list(range(len(origin)))
     if truth.experts is not None:
-        layer = truth.experts[source]
-        expected = layer[-1] if place.shared else layer[place.expert]
+        units = truth.experts[place.layer]
+        expected = units[-1] if place.shared else units[place.expert]
     new = [i for i, unit in enumerate(expected) if unit < 0]
     tallies["new units"].add(side, sum(int(origin.block[i]) < 0 for i in new), len(new))
     old = [(i, unit) for i, unit in enumerate(expected) if unit >= 0]
@@ -400,8 +402,11 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
     parser.add_argument("--more", type=Path, default=ZOO, help="a folder with the zoo's models and further ones")
     parser.add_argument("--lines", action="store_true", help="print every pair that was wrong or left open")
+    parser.add_argument("--side", choices=SIDES, help="only these lineages")
     given = parser.parse_args()
     zoo = read_zoo(given.more)
+    if given.side:
+        zoo = Zoo({name: record for name, record in zoo.records.items() if _side(zoo, name) == given.side})
     for part in given.parts or parts:
         parts[part](zoo, lines=given.lines)
 
