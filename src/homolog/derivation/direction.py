@@ -1,7 +1,7 @@
-"""Which of two related models came first, from facts that hold in one order only; and whether the elder is the other's own parent.
+"""Which of two related models came first, from facts that hold in one order only; and whether the elder is the other's own ancestor.
 
-That one order is excluded does not make the other true: both may descend from a third model. So a direction is named only where the
-elder has nothing that the younger lacks, and nothing of its own that the younger was moved away from.
+That one order is excluded does not make the other true: both may descend from a third model. So a direction is named only by facts that
+speak of all of the elder's own numbers, and only where the elder has nothing that the younger lacks.
 """
 
 from __future__ import annotations
@@ -22,14 +22,7 @@ from homolog.derivation.whole import TensorPair, Wholes
 from homolog.probes.pair import Pair
 from homolog.sketch.sketch import Sketch
 
-__all__ = ["Direction", "Fact", "find_direction", "measure_own"]
-
-_LEAST_FACTOR, _OWN = 0.85, -0.25
-"""Rows that decayed further belong to a model trained for so long that what its elder had of its own no longer shows. Up to there, of the
-main directions of B − cA the weighted mean share of A's own: in lineages a, k, m and s -0.11 at least where A is the parent, and -0.48 at
-most where A carries an update of low rank that B never had."""
-
-_DIRECTIONS, _SMALLEST = 8, 16
+__all__ = ["Direction", "Fact", "find_direction"]
 
 _FORKED = 0.25
 """Cosine of how two experts that are copies of one FFN differ from it: 0.12 to 0.19 where it is A's, 0.29 and more where A left it too
@@ -44,7 +37,7 @@ _STEPS, _SURE = 0.08, 10.0
 """How much more often numbers must overstep half a step of the finer grid one way than the other way, and by how many standard errors."""
 
 _ROUNDED, _HALF = 0.98, (0.3, 0.7)
-_ROWS_OF_LATTICE, _MATRICES_OF_LATTICE = 64, 8
+_ROWS_OF_LATTICE, _SMALLEST = 64, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +63,6 @@ class Direction:
     why: str = "no fact was found that holds in one order only"
     """Why no direction is named; empty if one is."""
     rows: Follows | None = None
-    own: float | None = None
-    """The smallest of the layers, see `measure_own`."""
 
     def with_fact(self, fact: Fact | None, whole: ModelMap) -> Direction:
         """What it comes to with one more fact about the elder's own numbers."""
@@ -101,7 +92,6 @@ class Direction:
                 "forward": rows.forward,
                 "backward": rows.backward,
             },
-            "own": self.own,
         }
 
 
@@ -113,9 +103,7 @@ def find_direction(whole: ModelMap, pair: Pair) -> Direction:
     wholes = whole.wholes
     copied = tuple(_layers_copied(pair, whole))
     if wholes is None:
-        if copied:
-            return Direction(copied[0].direction, copied, "")
-        return Direction(why=f"whole tensors were not compared: {whole.absent}")
+        return Direction(facts=copied, why=f"whole tensors were not compared: {whole.absent}")
     rows = compare_rows(wholes.pairs())
     facts = [
         *copied,
@@ -132,23 +120,21 @@ def find_direction(whole: ModelMap, pair: Pair) -> Direction:
         why = _CONTRADICTED if orders else Direction().why
         return Direction(facts=tuple(facts), rows=rows, why=why)
     order = orders.pop()
-    own = None
-    why = "" if _holds_all(whole, order) else _GROWN
-    if not why and any(fact.kind in OF_THE_WHOLE for fact in facts):
-        return Direction(order, tuple(facts), "", rows)
-    why = why or _why_not_parent(rows, order)
-    if not why and rows is not None:
-        own = measure_own(wholes, rows.factor, forward=order == "a_to_b")
-        if own is None or own < _OWN:
-            why = (
-                "the elder may have changes of its own that the younger never had: both may descend from a third model"
-            )
-    return Direction("undirected" if why else order, tuple(facts), why, rows, own)
+    if not any(fact.kind in OF_THE_WHOLE for fact in facts):
+        why = _SHARED_TABLE if rows is not None and (rows.from_a or rows.from_b) else _EXCLUDED
+    else:
+        why = "" if _holds_all(whole, order) else _GROWN
+    return Direction("undirected" if why else order, tuple(facts), why, rows)
 
 
-OF_THE_WHOLE = ("low_rank_rounded", "lattice_rounded", "experts_forked", "merged", "layers_copied", "numbers_rounded")
+OF_THE_WHOLE = ("low_rank_rounded", "lattice_rounded", "merged", "layers_copied", "numbers_rounded")
 """Facts that speak of the elder's own numbers, not of a table that it may have from an ancestor."""
 
+_EXCLUDED = "the other order is excluded, but both may descend from a third model"
+_SHARED_TABLE = (
+    "the other order is excluded: the elder is an ancestor of the younger, or both descend from a third model whose token table "
+    "it left as it was"
+)
 _CONTRADICTED = "facts speak for both orders"
 _GROWN = "the other order is excluded, but the elder has parts that the younger lacks: they may have been grown around a third model"
 
@@ -337,23 +323,25 @@ def _put_on_lattice(wholes: Wholes, lattices: tuple[str, str]) -> Iterator[Fact]
         return
     order = "b_to_a" if lattices[0] else "a_to_b"
     size = _group(lattices[0] or lattices[1])
-    near, spread, matrices = [], [], 0
+    near, spread = [], []
     for pair in wholes.pairs():
-        if pair.role.kind not in ("ffn.up", "ffn.gate") or pair.role.part != "weight" or pair.covered < 1.0:
+        matrix = pair.role.layer >= 0 and pair.role.part == "weight" and pair.b.ndim == 2 and pair.source is not None
+        if not matrix or min(pair.b.shape) < _SMALLEST or np.array_equal(pair.a, pair.b):
             continue
+        if pair.covered < 1.0:
+            return
         full, few = (pair.b, pair.a) if lattices[0] else (pair.a, pair.b)
+        if pair.role.kind in ("ffn.down", "attn.o"):  # these are read input by input
+            full, few = full.T, few.T
         length = size if size and few.shape[1] % size == 0 else few.shape[1]
         found = _levels(full[:_ROWS_OF_LATTICE].reshape(-1, length), few[:_ROWS_OF_LATTICE].reshape(-1, length))
         if found is not None:
             near.append(found[0])
             spread.append(found[1])
-        matrices += 1
-        if matrices == _MATRICES_OF_LATTICE:
-            break
     if near and min(near) >= _ROUNDED and _HALF[0] <= float(np.median(spread)) <= _HALF[1]:
         elder, younger = ("B", "A") if lattices[0] else ("A", "B")
         text = (
-            f"the numbers of the FFNs of {younger} are the levels nearest to those of {elder} ({np.mean(near):.1%} of them), which lie "
+            f"the numbers of {younger} are the levels nearest to those of {elder} ({np.mean(near):.1%} of them), which lie "
             "evenly between levels: rounding does that, and cannot be undone"
         )
         yield Fact("lattice_rounded", order, text)
@@ -420,19 +408,6 @@ def _cosine(a: Array, b: Array) -> float:
     return float(np.vdot(a, b)) / whole if whole else 1.0
 
 
-def _why_not_parent(rows: Follows | None, order: str) -> str:
-    """Why the elder may be no ancestor though the other order is excluded; empty if nothing speaks for that."""
-    if rows is None or not (rows.from_a or rows.from_b):
-        return "the other order is excluded, but both may descend from a third model"
-    factor = rows.factor if order == "a_to_b" else 1.0 / rows.factor
-    if factor < _LEAST_FACTOR:
-        return (
-            f"the other order is excluded, but the younger was trained for so long (rows that no text reaches are down to {factor:.2f}) "
-            "that a parent cannot be told from an elder sibling"
-        )
-    return ""
-
-
 def _holds_all(whole: ModelMap, order: str) -> bool:
     """Whether the younger holds all that the elder has, but for units that were pruned here and there."""
     assert whole.wholes is not None
@@ -455,24 +430,3 @@ def _holds_all(whole: ModelMap, order: str) -> bool:
         lost = {layer: (units.new, units.b) for layer, units in whole.units.items()}
         scattered = _are_scattered(list(_new_units(wholes).values()))
     return complete and (scattered or all(missing <= _FEW * of for missing, of in lost.values()))
-
-
-def measure_own(wholes: Wholes, factor: float, *, forward: bool) -> float | None:
-    """How much the main directions of the younger's change run against what the elder holds: the smallest mean over a layer's matrices.
-
-    With the elder's matrix W, the younger's V and the factor c by which rows decayed, D = V − cW = Σ sᵢ uᵢ vᵢᵀ; the number is
-    Σ sᵢ uᵢᵀ W vᵢ / Σ sᵢ² over the first directions. Whatever the elder alone has is missing in V, so that it stands in D with the other
-    sign: then the number is near −1/c. Training alone has no reason to take away what the elder has. ``None`` without a changed matrix.
-    """
-    layers: dict[int, list[float]] = {}
-    for pair in wholes.pairs():
-        if pair.role.layer < 0 or pair.source is None or pair.b.ndim != 2 or min(pair.b.shape) < _SMALLEST:
-            continue
-        if not (np.isfinite(pair.a).all() and np.isfinite(pair.b).all()) or np.array_equal(pair.a, pair.b):
-            continue
-        elder, younger, c = (pair.a, pair.b, factor) if forward else (pair.b, pair.a, 1.0 / factor)
-        u, s, vt = np.linalg.svd(younger.astype(np.float64) - c * elder, full_matrices=False)
-        u, s, vt = u[:, :_DIRECTIONS], s[:_DIRECTIONS], vt[:_DIRECTIONS]
-        along = np.einsum("ji,jk,ik->i", u, elder, vt)
-        layers.setdefault(pair.role.layer, []).append(float((s * along).sum() / (s * s).sum()))
-    return min((float(np.mean(found)) for found in layers.values()), default=None)

@@ -82,7 +82,8 @@ class GivenModel:
         if self.outcome == "sibling":
             return "A and B both descend from C, and neither from the other: B is no closer to A than that explains"
         if self.outcome != "undecided":
-            return f"descent runs {' → '.join(self.outcome.upper().split('_'))}"
+            first, middle, last = self.outcome.upper().split("_")
+            return f"descent runs {first} → {middle} → {last}, or by way of a model whose token table {middle} left as it was"
         return f"undecided: {self.why}"
 
     def to_json(self) -> dict[str, Any]:
