@@ -267,23 +267,24 @@ def _sources(zoo: Zoo) -> list[str]:
     """Bases with descendants, and of each the first heir of its shape."""
     found = []
     for base in sorted({record.root for record in zoo.records.values() if record.truth["ancestors"]}):
-        shape = zoo.records[base].truth["shape"]
-        heirs = [
-            n for n, r in sorted(zoo.records.items()) if r.truth.get("parent") == base and r.truth["shape"] == shape
-        ]
-        found += [base, *heirs[:1]]
+        found += [base, *_heirs(zoo, base)[:1]]
     return found
+
+
+def _heirs(zoo: Zoo, base: str) -> list[str]:
+    """The descendants of a base that have its shape."""
+    shapes = {name: Shape(**record.truth["shape"]) for name, record in zoo.records.items()}
+    return [
+        name for name in sorted(shapes) if base in zoo.records[name].truth["ancestors"] and shapes[name] == shapes[base]
+    ]
 
 
 def measure_merges(zoo: Zoo, *, lines: bool) -> None:
     """Merges of two heirs of a base, with the base and without: the largest error of a coefficient, in all and in any layer."""
     worst: dict[tuple[str, str], list[float]] = {}
     for base in sorted({record.root for record in zoo.records.values()}):
-        shape = zoo.records[base].truth["shape"]
-        heirs = [
-            n for n, r in sorted(zoo.records.items()) if base in r.truth["ancestors"] and r.truth["shape"] == shape
-        ]
-        if zoo.records[base].truth["shape"] is None or len(heirs) < 1:
+        heirs = _heirs(zoo, base)
+        if not heirs:
             continue
         pairs = [(base, heirs[0]), *itertools.combinations(heirs, 2)][:6]
         for first, second in pairs:

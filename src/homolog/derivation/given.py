@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from homolog.checkpoint.base import Array
-from homolog.derivation.rounding import Follows, compare_rows
+from homolog.derivation.rounding import Follows, compare_rows, share_rows
 from homolog.derivation.whole import TensorPair, Wholes
 
 __all__ = ["INHERITED", "OTHER", "Edge", "GivenModel", "decide", "find_between", "measure_overlap", "weigh_given"]
@@ -121,6 +121,9 @@ def weigh_given(name: str, ab: Wholes, ca: Wholes | str, cb: Wholes | str) -> Gi
         elif rows is not None and rows.from_neither:
             apart.append(key)
     overlap = measure_overlap(ab, ca, cb)
+    if find_between(overlap) == "c" and share_rows(ab.pairs()):
+        # two children that were trained for as many steps: had one gone on from the other with its table frozen, it would hold its changes
+        apart.append("ab")
     return decide(
         GivenModel(name, between=find_between(overlap), edges=tuple(edges), apart=tuple(apart), overlap=overlap)
     )

@@ -20,7 +20,7 @@ from homolog.derivation.whole import TensorPair
 
 Floats = npt.NDArray[np.float64]
 
-__all__ = ["DECIDED", "Follows", "compare_rows", "find_step", "round_to"]
+__all__ = ["DECIDED", "Follows", "compare_rows", "find_step", "round_to", "share_rows"]
 
 DECIDED = 0.995
 """Share of numbers that have to follow from the other model's. In lineages a, s, k and m it is 1.000 of a parent's, 0.65 to 0.78 of any
@@ -78,6 +78,16 @@ def compare_rows(pairs: Iterator[TensorPair]) -> Follows | None:
     """
     found = [known for pair in pairs if (known := _compare(pair)) is not None]
     return max(found, key=lambda known: known.numbers, default=None)
+
+
+def share_rows(pairs: Iterator[TensorPair]) -> bool:
+    """Whether a table of both has eight rows that are the same, bit for bit, while others are not: then no rounding stands between them."""
+    for pair in pairs:
+        if pair.role.kind in _TABLES and pair.role.part == "weight" and pair.b.ndim == 2 and pair.source is not None:
+            same = (pair.a == pair.b).all(axis=1) & pair.a.any(axis=1)
+            if _ROWS <= int(same.sum()) < len(same):
+                return True
+    return False
 
 
 def _compare(pair: TensorPair) -> Follows | None:
