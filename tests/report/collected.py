@@ -40,6 +40,18 @@ def _calls(tree: ast.AST) -> Iterator[str]:
                 yield text.value
 
 
+def hidden_words() -> list[str]:
+    """Calls of `t` whose text the collection cannot see: neither a literal nor something out of ``words``."""
+    found = []
+    for path in SPEAKING:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "t":
+                shown = ast.unparse(node.args[0])
+                if not isinstance(node.args[0], ast.Constant) and not re.match("[A-Z]+\\b", shown):
+                    found.append(f"{path.name}: t({shown})")
+    return found
+
+
 def _dictionaries() -> Iterator[str]:
     for name, value in vars(words).items():
         if name.startswith("_") or not name.isupper():

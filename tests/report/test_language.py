@@ -6,7 +6,7 @@ import tomllib
 from string import Formatter
 
 import pytest
-from tests.report.collected import SOURCE, own_words
+from tests.report.collected import SOURCE, hidden_words, own_words
 
 from homolog.errors import UsageError
 from homolog.report.language import guess_language, speaking, t, t_html
@@ -26,6 +26,13 @@ def test_every_word_of_the_report_is_in_the_catalogue() -> None:
     known = catalogue("words.toml")
     missing = {text: place for text, place in own_words().items() if text not in known}
     assert not missing, "\n".join(f'"{text}" = ""  # {place}' for text, place in missing.items())
+
+
+def test_no_word_of_the_report_is_hidden_from_the_collection() -> None:
+    assert hidden_words() == [
+        "base.py: t(text)",
+        "words.py: t(known)",
+    ]  # those of `expression` and `say`, which are collected
 
 
 def test_translations_have_the_gaps_of_the_original() -> None:

@@ -23,9 +23,10 @@ def list_map(comparison: Json) -> Iterator[str]:
     yield from _tokens(derivation.get("vocabulary"))
     for fact in ((derivation.get("direction") or {}).get("facts") or ())[:_MOST_FACTS]:
         yield t("In one order only: {fact}.", fact=tell(fact["text"], 1000))
-    for key, line in (("merges", "Of the given parents: {text}."), ("given", "Given a third model: {text}.")):
-        if found := derivation.get(key):
-            yield t(line, text=tell(found.get("text"), 1000))
+    if found := derivation.get("merges"):
+        yield t("Of the given parents: {text}.", text=tell(found.get("text"), 1000))
+    if found := derivation.get("given"):
+        yield t("Given a third model: {text}.", text=tell(found.get("text"), 1000))
 
 
 def _units(derivation: Json) -> Iterator[str]:
