@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from homolog.align.body import Block, Body
 from homolog.align.matching import unit_rows
-from homolog.align.residual import Frame, identity_frame
+from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 
 __all__ = ["Heat", "measure_heat"]
@@ -20,7 +20,7 @@ _BLOCKS = 32
 """FFNs of a side that are looked at, at most: of deeper models layers spread evenly over the depth."""
 
 _WORK = 2e10
-"""Multiplications that a frame may cost, about a second."""
+"""Multiplications that comparing units may cost in one frame, about a second."""
 
 _FEWEST, _MOST = 8, 128
 """Units of an FFN of B that are looked up."""
@@ -60,9 +60,10 @@ def measure_heat(a: Body, b: Body, frame: Frame) -> Heat | None:
         return None
     each = len(of_b) * sum(block.units.gate.size for block in of_a) * (3 if a.gated else 2)
     most = int(np.clip(_WORK / max(each, 1), _FEWEST, _MOST))
-    stored = _shares(of_a, of_b, identity_frame(a.width), most) if a.width == b.width else None
+    signless = a.signless or b.signless
+    stored = _shares(of_a, of_b, None, most, signless=signless) if a.width == b.width else None
     layers = [tuple(sorted({block.layer for block in blocks})) for blocks in (of_a, of_b)]
-    return Heat(layers[0], layers[1], most, stored, _shares(of_a, of_b, frame, most))
+    return Heat(layers[0], layers[1], most, stored, _shares(of_a, of_b, frame, most, signless=signless))
 
 
 def _thin(body: Body) -> list[Block]:
@@ -76,24 +77,36 @@ def _thin(body: Body) -> list[Block]:
     return []
 
 
-def _shares(a: Sequence[Block], b: Sequence[Block], frame: Frame, most: int) -> tuple[tuple[float, ...], ...]:
+def _shares(
+    a: Sequence[Block], b: Sequence[Block], frame: Frame | None, most: int, *, signless: bool
+) -> tuple[tuple[float, ...], ...]:
+    """In ``frame``, or as the files store both."""
     rows, columns = (
         {layer: i for i, layer in enumerate(sorted({block.layer for block in blocks}))} for blocks in (b, a)
     )
     shares = np.zeros((len(rows), len(columns)))
-    known = [[unit_rows(part @ frame.a) for part in block.units.parts] for block in a]
+    # Where the frame keeps all directions of A it turns only the few units of B that are asked, into A's own basis.
+    whole = frame is not None and frame.a.shape[0] == frame.rank
+    turn_a = None if frame is None or whole else frame.a
+    turn_b = None if frame is None else frame.b @ frame.a.T if whole else frame.b
+    known = [_turn(block.units.parts, turn_a) for block in a]
     for block in b:
-        # Of a truncated FFN only the longer half is sure to be among those that the other side kept.
+        # Of a truncated FFN only the stronger half is sure to be among those that the other side kept.
         asked = block.units.take(block.units.strongest(min(most, len(block.units) // 2 if block.cut else most)))
-        parts = [unit_rows(part @ frame.b) for part in asked.parts]
+        parts = _turn(asked.parts, turn_b)
         for other, theirs in zip(a, known, strict=True):
             cell = rows[block.layer], columns[other.layer]
-            shares[cell] = max(shares[cell], float(_agreeing(parts, theirs).mean()))
+            shares[cell] = max(shares[cell], float(_agreeing(parts, theirs, signless=signless).mean()))
     return tuple(tuple(float(share) for share in row) for row in shares)
 
 
-def _agreeing(parts: Sequence[Array], theirs: Sequence[Array]) -> npt.NDArray[np.bool_]:
-    partner = (parts[0] @ theirs[0].T).argmax(axis=1)
+def _turn(parts: Sequence[Array], basis: Array | None) -> list[Array]:
+    return [unit_rows(part if basis is None else part @ basis) for part in parts]
+
+
+def _agreeing(parts: Sequence[Array], theirs: Sequence[Array], *, signless: bool) -> npt.NDArray[np.bool_]:
+    gates = parts[0] @ theirs[0].T
+    partner = (np.abs(gates) if signless else gates).argmax(axis=1)
     same = np.ones(len(partner), dtype=bool)
     for mine, other in zip(parts[1:], theirs[1:], strict=True):
         cosine = mine @ other.T
