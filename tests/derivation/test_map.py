@@ -151,6 +151,13 @@ def test_training_of_everything_has_no_low_rank(name: str) -> None:
     assert "low_rank_update" not in {step.kind for step in comparison.operations}
 
 
+def test_heads_that_swapped_places_are_no_low_rank_update(tmp_path: Path) -> None:
+    folder, _ = derive("a", tmp_path / "b", {"kind": "permute_heads", "seed": 1})
+    comparison = compare(ZOO / "a", folder)
+    assert comparison.map.tensors.rank is None
+    assert "low_rank_update" not in {step.kind for step in comparison.operations}
+
+
 def test_token_rows_carried_and_drawn_anew(tmp_path: Path) -> None:
     grown, _ = derive("a-zh-0.2x", tmp_path / "b", {"kind": "extend_vocabulary", "tokens": 16, "seed": 3})
     rows = compare(ZOO / "a", grown).map.vocabulary.to_json()

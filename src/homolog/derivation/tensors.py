@@ -153,7 +153,7 @@ def measure_rank(pair: TensorPair) -> LowRank | None:
     (Marchenko and Pastur 1967).
     """
     difference = pair.b.astype(np.float64) - pair.a
-    if not np.isfinite(difference).all():
+    if not np.isfinite(difference).all() or _is_rearranged(pair.a, pair.b):
         return None
     values = np.linalg.svd(difference, compute_uv=False)
     sides = difference.shape
@@ -164,6 +164,15 @@ def measure_rank(pair: TensorPair) -> LowRank | None:
         return None
     energy = float((values[:rank] ** 2).sum() / (values**2).sum())
     return LowRank(pair.role, rank, min(sides), energy) if energy >= _ENERGY else None
+
+
+def _is_rearranged(a: Array, b: Array) -> bool:
+    """Whether rows or columns stand in another order, and nothing else: heads that swapped places differ by a low rank."""
+    for axis in (1, 0):
+        first, second = (np.sort(np.linalg.norm(x, axis=axis)) for x in (a, b))
+        if np.allclose(first, second, rtol=1e-6, atol=0.0):
+            return True
+    return False
 
 
 def ulp(values: Array, dtype: str) -> np.ndarray[Any, np.dtype[np.float64]]:
