@@ -58,7 +58,7 @@ def list_honesty(methods: Sequence[Method], results: Sequence[Result]) -> list[l
         if found is not None:
             shares = [f"{share:.1%}" for share in found.shares]
             excess = f"{found.excess:.3g}" if found.excess < 1000 else f"1e{np.log10(found.excess):.0f}"
-            rows.append([method.name, str(found.pairs), *shares, f"{found.smallest:.1f}", excess])
+            rows.append([method.name, str(found.pairs), *shares, _show(found.smallest), excess])
     return rows
 
 
@@ -67,6 +67,11 @@ def list_descents(results: Sequence[Result]) -> list[list[str]]:
     rows = [["model", "known model", "operation", "held out", "log10 p"]]
     found = [r for r in results if r.method == _HEADLINE and r.label == RELATED and r.operation != "siblings"]
     for r in sorted(found, key=lambda r: (r.operation, r.b, r.a)):
-        value = "none: " + (r.score.reason or "") if r.score.value is None else f"{-r.score.value:.1f}"
+        value = "none: " + (r.score.reason or "") if r.score.value is None else _show(-r.score.value)
         rows.append([r.b, r.a, r.operation, "yes" if r.held_out else "", value])
     return rows
+
+
+def _show(log10_p: float) -> str:
+    """To one decimal, without a negative zero."""
+    return f"{round(log10_p, 1) + 0.0:.1f}"
