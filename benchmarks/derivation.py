@@ -298,7 +298,8 @@ def measure_merges(zoo: Zoo, *, lines: bool) -> None:
                 if merge is None or merge.total is None:
                     print(f"  no coefficients: {kind} of {sources}: {merge and merge.absent}")
                     continue
-                rows = [merge.total.coefficients, *(layer.coefficients for layer in merge.layers)]
+                layers = [layer.coefficients for layer in merge.layers if not layer.collinear]
+                rows = [merge.total.coefficients, *layers]
                 errors = [max(abs(x - y) for x, y in zip(row, expected, strict=True)) for row in rows]
                 key = (kind, _side(zoo, base))
                 worst.setdefault(key, []).append(errors[0])

@@ -150,6 +150,7 @@ def merges(layers: int) -> Json:
             "high": [0.63 - 0.01 * b, 0.39 + 0.01 * b],
             "residual": 0.004,
             "tensors": 9,
+            "collinear": False,
         }
         for b in range(-1, layers)
     ]

@@ -57,6 +57,8 @@ class MergedLayer:
     residual: float
     """|B − Σ w P| / |B|."""
     tensors: int
+    collinear: bool = False
+    """Whether the parents are the same here, or lie on one line, so that these coefficients mean nothing by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class Merge:
                     "high": list(layer.high),
                     "residual": layer.residual,
                     "tensors": layer.tensors,
+                    "collinear": layer.collinear,
                 }
                 for layer in self.layers
             ],
@@ -282,7 +285,8 @@ def _solve(layer: int, whole: _Sums, parts: Sequence[_Sums]) -> MergedLayer:
     else:
         error = np.zeros(len(w))
     low, high = w - _NORMAL * error, w + _NORMAL * error
-    return MergedLayer(layer, tuple(w.tolist()), tuple(low.tolist()), tuple(high.tolist()), whole.left(w), len(parts))
+    best, least, most = (tuple(x.tolist()) for x in (w, low, high))
+    return MergedLayer(layer, best, least, most, whole.left(w), len(parts), whole.condition() > _COLLINEAR)
 
 
 def _warn(names: Sequence[tuple[str, str]], whole: _Sums, condition: float) -> Iterator[str]:
