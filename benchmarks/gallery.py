@@ -27,9 +27,9 @@ from homolog.lab.merges import apply_merge
 from homolog.lab.operations import apply_operation
 from homolog.lab.store import load_model, save_weights
 from homolog.pipeline import compare
-from homolog.report.done import list_operations
+from homolog.report.done import list_operations, say_order
 from homolog.report.html import write_report
-from homolog.report.words import RELATIONS, VERDICTS, say
+from homolog.report.words import VERDICTS, say
 from homolog.sketch.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def take_picture(driver: webdriver.Chrome, report: Path, shown: tuple[str, int],
 def _say_more(document: Mapping[str, Any]) -> list[str]:
     """The order of the two, what the parents of a merge hold of it, and how a third model stands to both, as far as is known."""
     derivation = document["derivation"]
-    said = [RELATIONS[document["relation"]]] if document["relation"] else []
+    said = [order] if (order := say_order(document)) else []
     said += [f"{part['text']}." for key in ("merges", "given") if (part := derivation.get(key)) and not part["absent"]]
     return [" ".join(said), ""] if said else []
 

@@ -134,6 +134,23 @@ def test_a_share_of_samples_is_not_left_alone_where_all_units_were_counted() -> 
     assert "counted in full:" not in render(upcycled())
 
 
+@pytest.mark.parametrize(
+    ("relation", "directions", "said"),
+    [
+        ("undirected", ["a_to_b", "a_to_b"], "but B did not come before A"),
+        ("undirected", ["b_to_a"], "but A did not come before B"),
+        ("undirected", ["a_to_b", "b_to_a"], "Direction unknown"),
+        ("undirected", [], "Direction unknown"),
+        ("a_to_b", ["a_to_b"], "Direction: from A to B"),
+    ],
+)
+def test_an_excluded_order_is_said_where_the_direction_is_open(relation: str, directions: list[str], said: str) -> None:
+    sample = upcycled() | {"relation": relation}
+    facts = [{"kind": "rows_decayed", "direction": order, "text": "a fact"} for order in directions]
+    sample["derivation"]["direction"] = {"relation": relation, "facts": facts, "why": None}
+    assert said in arrange(sample)["relation"]
+
+
 def test_facts_say_in_which_order_they_hold() -> None:
     sample = upcycled()
     sample["derivation"]["direction"] = {

@@ -10,7 +10,7 @@ from homolog.report.bodies import arrange_bodies
 from homolog.report.charts.matrix import HEAT_STEPS, draw_layer_matrix, matrix_width
 from homolog.report.columns import arrange_columns
 from homolog.report.derived import arrange_derived
-from homolog.report.done import list_operations
+from homolog.report.done import list_operations, say_order
 from homolog.report.evidence import arrange_finding
 from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
 from homolog.report.exhibits import arrange_exhibits
@@ -24,7 +24,6 @@ from homolog.report.words import (
     GLOSSARY,
     INITIALISATION,
     OPERATIONS,
-    RELATIONS,
     SPACES,
     START_ASSUMPTIONS,
     UNASKED,
@@ -53,7 +52,7 @@ def arrange(comparison: Json) -> dict[str, Any]:
         "a": _model(comparison["a"], names[0]),
         "b": _model(comparison["b"], names[1]),
         "verdict": say(VERDICTS, comparison["verdict"]),
-        "relation": say(RELATIONS, comparison["relation"]) if found and comparison.get("relation") else None,
+        "relation": say_order(comparison),
         "kind": comparison["verdict"],
         "sentence": tell(comparison["sentence"], 2000),
         "done": list_operations(comparison),

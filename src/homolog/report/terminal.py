@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from homolog.report.absence import shorten_reason
-from homolog.report.done import list_operations
+from homolog.report.done import list_operations, say_order
 from homolog.report.evidence import best_group
 from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
 from homolog.report.format import CAP, clean, count, fine_percent, log10, number, percent, power, size
@@ -19,7 +19,7 @@ from homolog.report.inherited import say_counted
 from homolog.report.language import t
 from homolog.report.layers import LayerRow, read_layers
 from homolog.report.summary import list_map
-from homolog.report.words import FOUND, PROBES, RELATIONS, UNASKED, VERDICTS, say, tell
+from homolog.report.words import FOUND, PROBES, UNASKED, VERDICTS, say, tell
 from homolog.report.wrapping import wrap
 
 __all__ = ["print_comparison"]
@@ -82,8 +82,8 @@ def _headline(comparison: Json, console: Console) -> Iterator[Any]:
         yield _text(console, inherited)
         if counted := say_counted(comparison):
             yield _text(console, counted)
-    if comparison.get("relation") and comparison["verdict"] in FOUND:
-        yield _text(console, say(RELATIONS, comparison["relation"]))
+    if order := say_order(comparison):
+        yield _text(console, order)
     for warning in comparison.get("warnings") or ():
         yield _text(console, t("Note: {text}", text=tell(warning)), "yellow")
 

@@ -43,6 +43,12 @@ RELATIONS: Mapping[str, str] = {
     "undirected": "Direction unknown: A from B, B from A and a common ancestor all look like this.",
 }
 
+ORDERS: Mapping[str, str] = {
+    "a_to_b": "Direction open, but B did not come before A: A is an ancestor of B, or both descend from a third model.",
+    "b_to_a": "Direction open, but A did not come before B: B is an ancestor of A, or both descend from a third model.",
+}
+"""What may be said where the direction is open and all facts exclude one order."""
+
 PROBES: Mapping[str, str] = {
     "ffn.rows": "Neurons, by their weights",
     "ffn.rows.aligned": "Neurons, spaces aligned",
