@@ -52,10 +52,11 @@ def test_every_model_is_listed_with_what_it_was_made_from() -> None:
     rows = list_descents(
         [
             result(12.34, "related", "z", "homolog-tier1"),
+            result(0.0, "related", "zz", "homolog-tier1"),
             result(None, "related", "y", "homolog-tier1"),
             result(3.0, "related", "siblings", "homolog-tier1"),
             result(3.0, "independent", "z", "homolog-tier1"),
             result(3.0, "related", "z"),
         ]
     )
-    assert rows[1:] == [["b", "a", "y", "", "none: why not"], ["b", "a", "z", "", "-12.3"]]
+    assert rows[1:] == [["b", "a", "y", "", "none: why not"], ["b", "a", "z", "", "-12.3"], ["b", "a", "zz", "", "0.0"]]
