@@ -564,8 +564,20 @@ def _operations(examined: _Examined, evidence: Evidence) -> tuple[Operation, ...
         named.add("ffn_widened")
     if not evidence.ffn_agrees and look.finding.agreement.fit >= _UNTRAINED:
         named.add("continued_training")
+    if named & _OF_THE_BASIS and _are_rows_kept(examined.findings):
+        named.add("continued_training")
     steps = (*disguises, *(step for step in others if step.kind not in named))
     return add_merge(add_low_rank(steps, examined.map.tensors), examined.merge)
+
+
+def _are_rows_kept(findings: Sequence[Finding]) -> bool:
+    """Whether the FFN rows of the median block point where they did, in the frame of the files or in that of the embeddings."""
+    alike: dict[str, list[float]] = {}
+    for finding in findings:
+        if finding.probe in ("ffn.rows", "ffn.rows.aligned"):
+            for group in finding.groups:
+                alike.setdefault(group.frame, []).append(group.median_similarity)
+    return any(float(np.median(found)) >= _UNMOVED for found in alike.values())
 
 
 def _fit_frame(pair: Pair | None, rows: Finding, shared_table: str | None) -> tuple[Frame | None, str]:
@@ -587,6 +599,11 @@ def _fit_frame(pair: Pair | None, rows: Finding, shared_table: str | None) -> tu
 
 _IN_FRAMES = ("ffn.rows.aligned", "tokens.untrained")
 """Probes that see through a change of the residual stream's basis."""
+
+_OF_THE_BASIS = frozenset({"residual_permuted", "residual_rotated", "rescaled"})
+
+_UNMOVED = 0.9999
+"""|Cosine| of partners' rows from which a change of basis or of scale, rounded to sixteen bits, is all that happened to them."""
 
 _UNTRAINED = 0.98
 """Mean squared cosine of partners' gates from which disguises explain all the difference there is."""

@@ -1,10 +1,12 @@
 """Writes a hub's model as GGUF, as llama.cpp's converter does, with the names and the writer of the gguf package.
 
-What it does to the tensors is transcribed from the sources of llama-cpp-python 0.3.36, vendor/llama.cpp/conversion/: llama.py (rotary
+What it does to the tensors follows the converter that llama-cpp-python 0.3.36 carries (vendor/llama.cpp/conversion/): llama.py (rotary
 pairs side by side), gpt2.py (Conv1D turned), qwen.py (experts stacked), gemma.py and nemotron.py (one added to norms), deepseek.py (the
 latent's keys and values cut, keys turned), falcon.py, gptneox.py and bloom.py (queries, keys and values one after the other),
 baichuan.py and internlm.py (and apart), granite.py, gpt_oss.py and llama.py (stacked experts cut and turned), base.py (axes of length
-1 dropped, vectors kept in F32, added tokens marked).
+1 dropped, vectors kept in F32, added tokens marked). The cuts of falcon, gptneox, bloom, baichuan, internlm, granite, gpt_oss and llama 4
+are written down from what is known of them, not copied line by line: the tests show that reading undoes them, not that every file in the
+world was made so.
 """
 
 from __future__ import annotations

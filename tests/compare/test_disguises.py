@@ -107,6 +107,15 @@ def test_operations_are_named(tmp_path: Path) -> None:
     assert "ffn_widened" in seen["a fresh unit after every two"]
 
 
+@pytest.mark.parametrize("name", ["residual permuted", "residual rotated"])
+def test_a_change_of_basis_alone_is_no_training(name: str, tmp_path: Path) -> None:
+    alone = {operation.kind for operation in treat(name, "a", tmp_path / "alone").operations}
+    trained = {operation.kind for operation in treat(name, "a-same-1x", tmp_path / "trained").operations}
+    assert "continued_training" not in alone
+    assert "continued_training" in trained
+    assert alone & trained
+
+
 def test_a_shared_start_is_told_apart_through_a_permuted_residual_stream(tmp_path: Path) -> None:
     """Gains must be compared channel by channel, whatever order the channels are in."""
     treated = permute_residual(load(ZOO / "a-order2"), np.random.default_rng(7).permutation(WIDTH))

@@ -15,6 +15,9 @@ Json = Mapping[str, Any]
 
 _MOST_FACTS = 3
 
+_FEW = 0.01
+"""Share of B's units up to which new, split and missing ones are left to the report: rounding to four bits alone makes some look so."""
+
 
 def list_map(comparison: Json) -> Iterator[str]:
     """A line each for units, token rows, one-way facts, merges and a third model, where there is something to say of them."""
@@ -32,7 +35,7 @@ def list_map(comparison: Json) -> Iterator[str]:
 def _units(derivation: Json) -> Iterator[str]:
     layers = [layer["units"] for layer in derivation.get("layers") or () if layer.get("units")]
     total = {key: sum(int(units[key]) for units in layers) for key in ("b", "new", "pruned", "split")}
-    if total["new"] or total["pruned"] or total["split"]:
+    if max(total["new"], total["pruned"], total["split"]) > _FEW * total["b"]:
         yield t(
             "FFN units: {new} of B’s {of} are new, {split} are parts of others; {pruned} of A’s are gone.",
             new=count(total["new"]),
