@@ -1,6 +1,7 @@
 """What compare says of every model of the zoo under every free disguise, of one trained apart from the same start, and of a stranger.
 
 python benchmarks/disguises.py
+python benchmarks/disguises.py --held-out
 python benchmarks/disguises.py --models a-zh-1x q-upcycled --lines
 
 Every model is compared with the base that it goes back to (itself, if it is one), with the bases that share its first random numbers and
@@ -173,10 +174,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="*", help="only these")
     parser.add_argument("--disguises", nargs="*", choices=[*DISGUISES], help="only these")
+    parser.add_argument("--held-out", action="store_true", help="only lineages that no threshold was chosen on")
     parser.add_argument("--lines", action="store_true", help="one line a pair")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    tasks = list(product(options.models or sorted(the_zoo().records), options.disguises or DISGUISES))
+    zoo = the_zoo()
+    models = options.models or sorted(zoo.records)
+    if options.held_out:
+        models = [name for name in models if zoo.is_held_out(zoo.lineage(name))]
+    tasks = list(product(models, options.disguises or DISGUISES))
     tasks.sort(key=lambda task: list(DISGUISES).index(task[1]))
     lines = []
     with ProcessPoolExecutor(options.processes) as pool:
