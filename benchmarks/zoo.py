@@ -3,11 +3,12 @@
 python benchmarks/zoo.py
 python benchmarks/zoo.py --pairs
 python benchmarks/zoo.py --bodies
+python benchmarks/zoo.py --bodies --signless
 python benchmarks/zoo.py --every 5
 
-``--bodies`` measures how far the bodies of every pair agree (Tier 2), whether or not a comparison would ask; ``--every`` takes only one in
-so many of the independent pairs, evenly through their list. Pairs with a model of a lineage that no threshold was chosen on are counted
-apart.
+``--bodies`` measures how far the bodies of every pair agree (Tier 2), whether or not a comparison would ask, and ``--signless`` does so
+with gates compared up to their sign, as if they stood beside their opposites in the second model. ``--every`` takes only one in so many of
+the independent pairs, evenly through their list. Pairs with a model of a lineage that no threshold was chosen on are counted apart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -89,9 +91,17 @@ def body_of(name: str) -> Body:
         return read_body(checkpoint, resolve(checkpoint))
 
 
-def agree(pair: tuple[str, str]) -> dict[str, Any]:
+def agree_signless(pair: tuple[str, str]) -> dict[str, Any]:
+    """The same with gates compared up to their sign."""
+    return agree(pair, signless=True)
+
+
+def agree(pair: tuple[str, str], *, signless: bool = False) -> dict[str, Any]:
     """How far two bodies agree; ``None`` where they cannot be compared."""
-    found = measure_agreement(body_of(pair[0]), body_of(pair[1]))
+    second = body_of(pair[1])
+    if signless:
+        second = replace(second, blocks=tuple(replace(block, opposed=len(block.units)) for block in second.blocks))
+    found = measure_agreement(body_of(pair[0]), second)
     value = None if found.absent else found.body
     return {"pair": " ".join(pair), "kind": group_of(pair), "agreement": value}
 
@@ -120,12 +130,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", action="store_true", help="one line a pair")
     parser.add_argument("--bodies", action="store_true", help="measure how far bodies agree, and nothing else")
+    parser.add_argument("--signless", action="store_true", help="with gates compared up to their sign")
     parser.add_argument("--every", type=int, default=1, help="of the independent pairs, one in so many")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     results = []
     with ProcessPoolExecutor(options.processes) as pool:
-        for result in pool.map(agree if options.bodies else measure, choose(options.every)):
+        bodies = agree_signless if options.signless else agree
+        for result in pool.map(bodies if options.bodies else measure, choose(options.every)):
             results.append(result)
             if options.pairs:
                 print(show(result), flush=True)
