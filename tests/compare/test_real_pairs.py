@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.real_pairs import SIX
-from tests.compare.reorder import reorder
+from benchmarks.reorder import reorder
 
 from homolog.pipeline import compare
 

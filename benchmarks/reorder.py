@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tests.checkpoint.writers import encode_safetensors
 
 from homolog.checkpoint.open import open_checkpoint
 from homolog.roles.resolve import resolve
@@ -15,7 +17,7 @@ from homolog.roles.role import Anatomy, Role, Space, View
 
 Orders = dict[Space, npt.NDArray[np.intp]]
 
-SIDE_FILES = ("config.json", "tokenizer.json", "vocab.json", "vocab.txt", "merges.txt")
+_SIDE_FILES = ("config.json", "tokenizer.json", "vocab.json", "vocab.txt", "merges.txt")
 
 
 def reorder(source: Path, folder: Path, seed: int) -> Path:
@@ -36,11 +38,25 @@ def reorder(source: Path, folder: Path, seed: int) -> Path:
         if place not in inside:
             inside[place] = draw_orders(anatomy, role, rng)
         put(tensors, view, stream | inside[place])
+    return write_copy(tensors, home, folder)
+
+
+def write_copy(tensors: Mapping[str, npt.NDArray[np.float32]], home: Path | None, folder: Path) -> Path:
+    """The tensors as float32 safetensors, with the config and the tokenizer of the folder ``home``."""
     folder.mkdir(parents=True)
-    for name in SIDE_FILES:
+    for name in _SIDE_FILES:
         if home is not None and (home / name).is_file():
             shutil.copy(home / name, folder / name)
-    (folder / "model.safetensors").write_bytes(encode_safetensors(tensors))
+    header: dict[str, object] = {}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + 4 * tensor.size
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
     return folder
 
 
