@@ -156,6 +156,45 @@ def test_likeness_of_tables_is_no_descent_where_a_start_was_shared(a: str, b: st
     assert compare(ZOO / b, tmp_path / "made").verdict.verdict == "related"
 
 
+ATTACKS: dict[str, list[dict[str, Any]]] = {
+    "gates flipped": [{"kind": "flip_gates", "share": 0.6, "seed": 1}],
+    "gates flipped quietly": [{"kind": "flip_gates", "share": 0.5, "quiet": 0.1, "seed": 1}],
+    "units drowned": [{"kind": "add_decoys", "pairs": 256, "length": 2.0, "seed": 1}],
+    "noise where nothing reaches": [{"kind": "bury_units", "groups": 2, "noise": 10.0, "seed": 1}],
+}
+"""Steps that make a copy larger and keep its function, each against one step of the search; everything else follows."""
+
+
+@pytest.mark.parametrize(
+    ("b", "of", "stranger", "attack"),
+    [*(("a-zh-1x", "a", "b", attack) for attack in ATTACKS), ("q-zh-1x", "q", "a", "noise where nothing reaches")],
+)
+def test_the_strongest_free_attacks_hide_no_copy_and_accuse_no_stranger(
+    b: str, of: str, stranger: str, attack: str, tmp_path: Path
+) -> None:
+    shape, weights = load_model(ZOO / b)
+    vocabulary = read_vocabulary(ZOO / b)
+    assert vocabulary is not None
+    unused = sorted(vocabulary.ids[token] for token in vocabulary.untrained)
+    hiding: list[dict[str, Any]] = [
+        *({"kind": kind, "seed": 1} for kind in ("permute_units", "permute_heads", "mix_values", "rescale"))
+    ]
+    hiding += [{"kind": "rotate_residual", "seed": 1}, {"kind": "overwrite_rows", "rows": unused, "seed": 1}]
+    for step in (*ATTACKS[attack], *hiding):
+        outcome = apply_operation(shape, weights, dict(step))
+        shape, weights = outcome.shape, outcome.weights
+    save_weights(tmp_path / "made", shape, weights)
+    shutil.copy(ZOO / b / "tokenizer.json", tmp_path / "made")
+    found, other = compare(ZOO / of, tmp_path / "made"), compare(ZOO / stranger, tmp_path / "made")
+    assert (found.verdict.verdict, found.verdict.tier) == ("related", 2)
+    assert found.agreement.value is not None
+    assert found.agreement.value > 0.9
+    assert ("gates_flipped" in kinds(found)) == ("flip_gates" in {step["kind"] for step in ATTACKS[attack]})
+    assert other.verdict.verdict == "independent"
+    assert other.agreement.value is not None
+    assert other.agreement.value < 0.05
+
+
 def test_units_settle_what_gains_leave_open() -> None:
     copy, twin = (compare(ZOO / "a", ZOO / name) for name in ("a-zh-3x", "a-other-rate"))
     assert (copy.verdict.verdict, twin.verdict.verdict) == ("related", "shared_initialisation")
