@@ -10,6 +10,7 @@ compared with itself rotated, reordered, rescaled, with 30 % noise on every weig
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -90,7 +91,12 @@ def make_noisy(source: Path, folder: Path, *, split: bool) -> Path:
         tensors[name] = np.concatenate([tensors[name]] * 2)
         tensors[up] = np.concatenate([(tensors[up] + mixed) / 2, (tensors[up] - mixed) / 2])
         tensors[down] = np.concatenate([tensors[down]] * 2, axis=1)
-    return write_copy(tensors, source, folder)
+    made = write_copy(tensors, source, folder)
+    if split:
+        config = json.loads((made / "config.json").read_text(encoding="utf-8"))
+        config["intermediate_size"] *= 2
+        (made / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return made
 
 
 def print_disguised() -> None:
