@@ -73,6 +73,7 @@ def draw_orders(anatomy: Anatomy, role: Role, rng: np.random.Generator) -> Order
 
 
 def same_ffn(role: Role, other: Role, view: View) -> bool:
+    """Whether a view of ``role`` counts the units of the FFN that ``other`` belongs to."""
     return (role.layer, role.expert, role.shared) == (
         other.layer,
         other.expert,

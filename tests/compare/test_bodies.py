@@ -161,6 +161,12 @@ ATTACKS: dict[str, list[dict[str, Any]]] = {
     "gates flipped quietly": [{"kind": "flip_gates", "share": 0.5, "quiet": 0.1, "seed": 1}],
     "units drowned": [{"kind": "add_decoys", "pairs": 256, "length": 2.0, "seed": 1}],
     "noise where nothing reaches": [{"kind": "bury_units", "groups": 2, "noise": 10.0, "seed": 1}],
+    "all of it": [
+        {"kind": "flip_gates", "share": 0.6, "seed": 1},
+        {"kind": "split_units", "seed": 1},
+        {"kind": "bury_units", "groups": 2, "noise": 10.0, "seed": 1},
+        {"kind": "add_decoys", "pairs": 256, "length": 2.0, "seed": 1},
+    ],
 }
 """Steps that make a copy larger and keep its function, each against one step of the search; everything else follows."""
 
