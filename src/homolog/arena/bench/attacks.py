@@ -210,24 +210,32 @@ def _repair(amount: float) -> float:
 
 
 def _few(*amounts: float) -> Mapping[str, tuple[float, ...]]:
-    """For the large bases, whose training costs sixteen times as much."""
+    """For the large bases, which cost more to train and to measure."""
     return dict.fromkeys(LARGE, amounts)
 
 
 _SHARES = (0.25, 0.5, 0.75, 0.9)
 _SIGMAS = (0.1, 0.3, 0.5, 1.0, 2.0, 4.0)
-_THIRDS = {**dict.fromkeys(LARGE, (0.2, 0.4, 0.6, 0.8)), **dict.fromkeys(SMALL, (1 / 3, 2 / 3))}
+_THIRDS = {**dict.fromkeys(LARGE, (0.4, 0.6)), **dict.fromkeys(SMALL, (1 / 3, 2 / 3))}
 
 ATTACKS: tuple[Attack, ...] = (
     # free
     Attack("hidden", "All plain disguises at once, unused rows overwritten.", "", (1.0,)),
-    Attack("split", "Units split in two that share a gate.", "share of units split", (0.25, 0.5, 1.0), _split),
+    Attack(
+        "split",
+        "Units split in two that share a gate.",
+        "share of units split",
+        (0.25, 0.5, 1.0),
+        _split,
+        fewer=_few(1.0),
+    ),
     Attack(
         "flipped",
         "Gates turned round, two units more for each.",
         "share of gates flipped",
         (0.25, 0.5, 0.6, 1.0),
         _flip,
+        fewer=_few(0.5, 1.0),
     ),
     Attack(
         "flipped quietly",
@@ -235,6 +243,7 @@ ATTACKS: tuple[Attack, ...] = (
         "size of the linear units' gates",
         (0.03, 0.1, 0.3),
         _flip_quietly,
+        fewer=_few(0.03, 0.1),
     ),
     Attack(
         "drowned",
@@ -242,6 +251,7 @@ ATTACKS: tuple[Attack, ...] = (
         "pairs of decoys",
         (32, 128, 256, 400),
         _drown,
+        fewer=_few(128, 256),
     ),
     Attack(
         "buried",
@@ -249,6 +259,7 @@ ATTACKS: tuple[Attack, ...] = (
         "noise in dead channels",
         (1, 3, 10, 30),
         _bury,
+        fewer=_few(3, 10),
     ),
     Attack(
         "all that is free",
@@ -258,17 +269,43 @@ ATTACKS: tuple[Attack, ...] = (
         _everything_free,
     ),
     # numpy alone, at the price of function
-    Attack("noise", "Noise on every matrix, nothing repaired.", "noise, in deviations of each matrix", _SIGMAS, _noise),
     Attack(
-        "merged", "Averaged with an independent model.", "share of the other model", (0.1, 0.3, 0.5, 0.7, 0.9), _merge
+        "noise",
+        "Noise on every matrix, nothing repaired.",
+        "noise, in deviations of each matrix",
+        _SIGMAS,
+        _noise,
+        fewer=_few(0.3, 0.5, 1.0, 2.0),
     ),
-    Attack("pruned", "The least important units of every FFN cut off.", "share of units cut off", _SHARES, _prune),
-    Attack("units reset", "Units of every FFN back to random numbers.", "share of units reset", _SHARES, _reset_units),
+    Attack(
+        "merged",
+        "Averaged with an independent model.",
+        "share of the other model",
+        (0.1, 0.3, 0.5, 0.7, 0.9),
+        _merge,
+        fewer=_few(0.3, 0.5, 0.7),
+    ),
+    Attack(
+        "pruned",
+        "The least important units of every FFN cut off.",
+        "share of units cut off",
+        _SHARES,
+        _prune,
+        fewer=_few(0.5, 0.9),
+    ),
+    Attack(
+        "units reset",
+        "Units of every FFN back to random numbers.",
+        "share of units reset",
+        _SHARES,
+        _reset_units,
+        fewer=_few(0.5, 0.75),
+    ),
     Attack(
         "layers reset",
         "Whole layers back to random numbers.",
         "share of layers reset",
-        (0.2, 1 / 3, 0.4, 0.6, 2 / 3, 0.8),
+        (1 / 3, 0.4, 0.6, 2 / 3),
         _reset_layers,
         fewer=_THIRDS,
     ),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,8 +34,16 @@ __all__ = ["HIDDEN", "PLAIN", "RESULTS", "Point", "measure_points"]
 PLAIN, HIDDEN = "plain", "hidden"
 """The two faces of an attacked model: as it is, and after `hide`."""
 
-RESULTS = "points.jsonl"
-_CODE = (*VERDICT.code, "arena/bench/points.py", "bank")
+RESULTS, LOSSES = "points.jsonl", "losses.jsonl"
+_MAKING = (
+    *(
+        f"lab/{name}"
+        for name in ("operations", "decoys.py", "disguises.py", "widening.py", "merges.py", "parts.py", "loss.py")
+    ),
+    "arena/bench/attacks.py",
+    "arena/recipes.py",
+)
+_CODE = (*VERDICT.code, *_MAKING, "arena/bench/points.py", "bank")
 _RELATED = ("identical", "related", "partly_related")
 
 
@@ -94,11 +103,12 @@ _Task = tuple[Attack, Target, float]
 class Bench:
     """What every point is measured with."""
 
-    def __init__(self, zoo: Zoo, models: Path, cache: Path | None) -> None:
-        self.zoo, self.models, self.targets = zoo, models, find_targets(zoo)
+    def __init__(self, zoo: Zoo, models: Path, out: Path, cache: Path | None) -> None:
+        self.zoo, self.models, self.out, self.targets = zoo, models, out, find_targets(zoo)
         first = zoo.records[next(iter(self.targets))].folder
         self.held_out = {} if cache is None else _read_text(cache, Tokenizer.load(first))
-        self._losses: dict[str, dict[str, float]] = {}
+        self._bases: dict[str, dict[str, float]] = {}
+        self._losses = {line["key"]: line["streams"] for line in _read_lines(out / LOSSES)}
 
     def tasks(self) -> list[_Task]:
         """Every attack on every base in every amount that can be measured: what needs training as far as it was trained."""
@@ -119,41 +129,34 @@ class Bench:
 
     def key(self, task: _Task) -> str:
         """Changes whenever the models, the attack or the detector does."""
-        attack, target, amount = task
-        trained = self._trained(task)
-        bases = sorted({target.name, target.other, *self._strangers(task)})
-        parts = [
-            [attack.name, target.name, amount],
-            [self.zoo.records[base].digest for base in bases],
-            None if trained is None else trained.digest,
-            [dict(step) for step in attack.steps(amount, target)],
-            sorted(self.held_out),
-        ]
-        sha = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-        return f"{sha} {code_digest(_CODE)}"
+        return f"{self._digest(task)} {code_digest(_CODE)}"
+
+    def loss(self, task: _Task) -> float | None:
+        """Of the model when it is hidden, in the mixture of the attack; ``None`` where there is no text. Kept in ``out``."""
+        if not self.held_out:
+            return None
+        key = f"{self._digest(task)} {code_digest(_MAKING)}"
+        if key not in self._losses:
+            shape, weights = self._faces(task)[HIDDEN]
+            self._losses[key] = evaluate_streams(shape, round_weights(weights), self.held_out)
+            with (self.out / LOSSES).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, "streams": self._losses[key]}) + "\n")
+        return _weigh(task[0], self._losses[key])
 
     def measure(self, task: _Task) -> list[Point]:
-        """Its faces. What is hidden by the attack, or free, has one face."""
+        """Its faces, beside the base and beside the next base of its size."""
         attack, target, amount = task
-        shape, weights = self._attack(task)
-        one_face = attack.hides or attack.is_free
-        faces = [(PLAIN, shape, weights)] if not one_face else []
-        for step in () if attack.hides else hide(shape, target.unused):
-            outcome = apply_operation(shape, weights, dict(step))
-            shape, weights = outcome.shape, outcome.weights
-        faces.append((HIDDEN, shape, weights))
-        loss = self._loss(attack, shape, weights)
-        base_loss = self._base_loss(attack, target.name)
-        size = sum(tensor.size for tensor in faces[0][2].values())
+        faces, strangers = self._faces(task), self._strangers(task)
+        loss, base_loss = self.loss(task), self._base_loss(attack, target.name)
+        size = sum(tensor.size for tensor in next(iter(faces.values()))[1].values())
         own = sum(tensor.size for tensor in load_model(self.zoo.records[target.name].folder)[1].values())
         points = []
-        for face, its_shape, its_weights in faces:
+        for face, (shape, weights) in faces.items():
             with TemporaryDirectory(prefix="homolog-bench-") as made:
                 folder = Path(made) / "model"
-                save_weights(folder, its_shape, its_weights)
+                save_weights(folder, shape, weights)
                 shutil.copy(self.zoo.records[target.name].folder / "tokenizer.json", folder)
                 said = compare(self.zoo.records[target.name].folder, folder)
-                strangers = self._strangers(task)
                 accused = tuple(
                     name for name in strangers if compare(self.zoo.records[name].folder, folder).verdict.found
                 )
@@ -177,6 +180,29 @@ class Bench:
                 )
             )
         return points
+
+    def _faces(self, task: _Task) -> dict[str, tuple[Shape, Weights]]:
+        """The model as it is and hidden; one face where the attack hides it, or is free."""
+        attack, target, _ = task
+        shape, weights = self._attack(task)
+        faces = {} if attack.hides or attack.is_free else {PLAIN: (shape, weights)}
+        for step in () if attack.hides else hide(shape, target.unused):
+            outcome = apply_operation(shape, weights, dict(step))
+            shape, weights = outcome.shape, outcome.weights
+        return {**faces, HIDDEN: (shape, weights)}
+
+    def _digest(self, task: _Task) -> str:
+        attack, target, amount = task
+        trained = self._trained(task)
+        bases = sorted({target.name, target.other, *self._strangers(task)})
+        parts = [
+            [attack.name, target.name, amount],
+            [self.zoo.records[base].digest for base in bases],
+            None if trained is None else trained.digest,
+            [dict(step) for step in attack.steps(amount, target)],
+            sorted(self.held_out),
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _attack(self, task: _Task) -> tuple[Shape, Weights]:
         attack, target, amount = task
@@ -203,28 +229,20 @@ class Bench:
         return Record(folder, truth) if [truth["recipe"], done] == wanted else None
 
     def _strangers(self, task: _Task) -> tuple[str, ...]:
-        """The other bases of its shape that have no part in it."""
+        """The next base of its size that has no part in it, if there is one."""
         attack, target, amount = task
         merged = any(step["kind"] == "merge" for step in attack.steps(amount, target))
         group = next(group for group in GROUPS if target.name in group)
-        return tuple(
-            name
-            for name in group
-            if name in self.targets and name != target.name and not (merged and name == target.other)
-        )
-
-    def _loss(self, attack: Attack, shape: Shape, weights: Weights) -> float | None:
-        if not self.held_out:
-            return None
-        streams = evaluate_streams(shape, round_weights(weights), self.held_out)
-        return _weigh(attack, streams)
+        place = group.index(target.name)
+        others = (*group[place + 1 :], *group[:place])
+        return tuple(name for name in others if name in self.targets and not (merged and name == target.other))[:1]
 
     def _base_loss(self, attack: Attack, base: str) -> float | None:
         if not self.held_out:
             return None
-        if base not in self._losses:
-            self._losses[base] = evaluate_streams(*load_model(self.zoo.records[base].folder), self.held_out)
-        return _weigh(attack, self._losses[base])
+        if base not in self._bases:
+            self._bases[base] = evaluate_streams(*load_model(self.zoo.records[base].folder), self.held_out)
+        return _weigh(attack, self._bases[base])
 
 
 def measure_points(
@@ -235,10 +253,11 @@ def measure_points(
     Attacks that need training are taken from ``models`` as far as they are there. Losses need the lab's text, out of ``cache``; without it
     they are ``None``. Finished points are kept in ``out/points.jsonl``. Raises ``UsageError`` where that cannot be written.
     """
-    bench = Bench(zoo, models, cache)
-    tasks = bench.tasks()
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _mend(out / LOSSES)
+        bench = Bench(zoo, models, out, cache)
+        tasks = bench.tasks()
         kept = dict(_read_kept(out / RESULTS))
         points: list[Point] = []
         _mend(out / RESULTS)
@@ -268,14 +287,16 @@ def _read_text(cache: Path, tokenizer: Tokenizer) -> dict[str, np.ndarray[Any, A
 
 
 def _read_kept(path: Path) -> Iterator[tuple[str, list[Point]]]:
-    if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            document = json.loads(line)
-            yield document["key"], [_from_json(point) for point in document["points"]]
-        except (ValueError, KeyError, TypeError):
-            continue  # torn by a kill: that attack is measured again
+    for line in _read_lines(path):
+        with suppress(KeyError, TypeError):  # kept by another version: measured again
+            yield line["key"], [_from_json(point) for point in line["points"]]
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """What was kept. A line that a kill has torn is skipped: it is measured again."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            yield json.loads(line)
 
 
 def _mend(path: Path) -> None:
