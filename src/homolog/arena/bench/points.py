@@ -35,6 +35,9 @@ PLAIN, HIDDEN = "plain", "hidden"
 """The two faces of an attacked model: as it is, and after `hide`."""
 
 RESULTS, LOSSES = "points.jsonl", "losses.jsonl"
+
+_WINDOWS = 40
+"""Of held-out text in each stream; every model is measured on the same, so that differences are sharper than losses."""
 _MAKING = (
     *(
         f"lab/{name}"
@@ -138,7 +141,7 @@ class Bench:
         key = f"{self._digest(task)} {code_digest(_MAKING)}"
         if key not in self._losses:
             shape, weights = self._faces(task)[HIDDEN]
-            self._losses[key] = evaluate_streams(shape, round_weights(weights), self.held_out)
+            self._losses[key] = evaluate_streams(shape, round_weights(weights), self.held_out, windows=_WINDOWS)
             with (self.out / LOSSES).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"key": key, "streams": self._losses[key]}) + "\n")
         return _weigh(task[0], self._losses[key])
@@ -200,7 +203,7 @@ class Bench:
             [self.zoo.records[base].digest for base in bases],
             None if trained is None else trained.digest,
             [dict(step) for step in attack.steps(amount, target)],
-            sorted(self.held_out),
+            [sorted(self.held_out), _WINDOWS],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -241,7 +244,8 @@ class Bench:
         if not self.held_out:
             return None
         if base not in self._bases:
-            self._bases[base] = evaluate_streams(*load_model(self.zoo.records[base].folder), self.held_out)
+            model = load_model(self.zoo.records[base].folder)
+            self._bases[base] = evaluate_streams(*model, self.held_out, windows=_WINDOWS)
         return _weigh(attack, self._bases[base])
 
 
