@@ -43,9 +43,9 @@ _MAKING = (
         f"lab/{name}"
         for name in ("operations", "decoys.py", "disguises.py", "widening.py", "merges.py", "parts.py", "loss.py")
     ),
-    "arena/bench/attacks.py",
-    "arena/recipes.py",
 )
+"""What makes the models; what it is told to do is part of the key."""
+
 _CODE = (*VERDICT.code, *_MAKING, "arena/bench/points.py", "bank")
 _RELATED = ("identical", "related", "partly_related")
 
@@ -202,7 +202,7 @@ class Bench:
             [attack.name, target.name, amount],
             [self.zoo.records[base].digest for base in bases],
             None if trained is None else trained.digest,
-            [dict(step) for step in attack.steps(amount, target)],
+            [dict(step) for step in (*attack.steps(amount, target), *hide(target.shape, target.unused))],
             [sorted(self.held_out), _WINDOWS],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
