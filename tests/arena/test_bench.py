@@ -145,6 +145,9 @@ def test_worth_is_read_off_the_curve_of_new_models() -> None:
     assert show_worth(rows["noise", 0.3]) == "< 0.05×"
     assert show_worth(rows["hidden", 1.0]) == "≥ 1×"
     table = write_markdown(list(rows.values()))
+    assert "| hidden | small | all | – | – | – | – | – |" in table
+    assert "| noise | small | – | 0.1 | 50% / 0% / 50% | 0.2× | +1.50 | 0.10× |" in table
+    assert "| from nothing | small |" not in table, "which steals nothing"
     assert "| noise | 0.1 | 2 | +1.50 | 0.10× | 1.0× | 100% | 50% | 50% | 0.10 … 0.90 | 1 of 3 |" in table
     lines = list(csv.DictReader(io.StringIO(write_csv(made))))
     assert len(lines) == len(made)

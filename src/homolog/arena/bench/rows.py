@@ -42,6 +42,19 @@ _HEADER = (
     "strangers accused",
 )
 
+_SUMMARY = (
+    "attack",
+    "bases",
+    "all found up to",
+    "not all from",
+    "found / open / cleared there",
+    "tokens spent",
+    "price in loss",
+    "worth",
+)
+
+_ENOUGH = 3
+
 _Curve = Sequence[tuple[float, float]]
 
 
@@ -98,12 +111,37 @@ def write_csv(points: Sequence[Point]) -> str:
 
 
 def write_markdown(rows: Sequence[Row]) -> str:
-    """One table for each group of bases."""
+    """The summary, and one table for each group of bases."""
     parts = []
     for number, bases in enumerate(GROUPS):
         if lines := [row for row in rows if row.group == number]:
             parts.append(f"Bases {', '.join(bases)}:\n\n{_table(list_figures(lines))}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([write_summary(rows), *parts]) + "\n"
+
+
+def write_summary(rows: Sequence[Row]) -> str:
+    """A line for each attack and group of bases: up to where all are found when hidden, and what it costs from where one is not."""
+    lines = [_SUMMARY]
+    for attack in ATTACKS:
+        for number in range(len(GROUPS)):
+            here = [row for row in rows if row.attack is attack and row.group == number]
+            if not here or not attack.inherits:
+                continue
+            first = next((row for row in here if row.hidden < 1), None)
+            before = here if first is None else here[: here.index(first)]
+            found = show_amount(before[-1]) if before else "–"
+            lines.append(
+                (attack.name, "large" if number == 0 else "small", "all" if first is None else found, *_missed(first))
+            )
+    return _table(lines) + "\n"
+
+
+def _missed(row: Row | None) -> tuple[str, ...]:
+    if row is None:
+        return ("–",) * 5
+    said = f"{row.hidden:.0%} / {1 - row.hidden - row.cleared:.0%} / {row.cleared:.0%}"
+    price = "–" if row.price is None else f"{row.price:+.2f}"
+    return show_amount(row), said, f"{row.tokens:g}×", price, show_worth(row)
 
 
 def list_figures(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -172,14 +210,19 @@ def _row(attack: Attack, amount: float, group: int, points: Sequence[Point], cur
 
 
 def _scratch_curve(points: Sequence[Point], bases: Sequence[str]) -> _Curve:
-    """Tokens of a new model, as a share of the base's, and the loss it reaches; the bases themselves stand at 1."""
+    """Tokens of a new model, as a share of the base's, and the loss it reaches; the bases themselves stand at 1 if none was trained.
+
+    Empty where fewer than three amounts are known: too few to read between them.
+    """
     losses: dict[float, list[float]] = {}
     for p in points:
         if p.base in bases and p.face == HIDDEN and p.attack == FROM_NOTHING and p.loss is not None:
             losses.setdefault(p.amount, []).append(p.loss)
-    own = {p.base: p.base_loss for p in points if p.base in bases and p.attack == ATTACKS[0].name}
-    losses.setdefault(1.0, []).extend(loss for loss in own.values() if loss is not None)
-    return sorted((tokens, fmean(found)) for tokens, found in losses.items() if found)
+    if 1.0 not in losses:
+        own = {p.base: p.base_loss for p in points if p.base in bases and p.attack == ATTACKS[0].name}
+        losses[1.0] = [loss for loss in own.values() if loss is not None]
+    curve = sorted((tokens, fmean(found)) for tokens, found in losses.items() if found)
+    return curve if len(curve) >= _ENOUGH else ()
 
 
 def _find_worth(loss: float, curve: _Curve) -> float:
