@@ -154,7 +154,7 @@ def _bury(noise: float, target: Target) -> tuple[Step, ...]:
 
 
 def _everything_free(amount: float, target: Target) -> tuple[Step, ...]:
-    return (*_flip_quietly(0.03, target), *_bury(10.0, target), *_drown(256, target))
+    return (*_flip(0.6, target), *_drown(256, target), *_bury(10.0, target))
 
 
 def _noise(sigma: float, target: Target) -> tuple[Step, ...]:
@@ -263,7 +263,7 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     Attack(
         "all that is free",
-        "Flipped quietly, buried and drowned, then all plain disguises.",
+        "Flipped, drowned and buried, then all plain disguises.",
         "",
         (1.0,),
         _everything_free,
