@@ -23,6 +23,7 @@ __all__ = [
     "show_worth",
     "write_csv",
     "write_markdown",
+    "write_summary",
 ]
 
 FROM_NOTHING = "from nothing"
