@@ -257,11 +257,11 @@ def measure_points(
     Attacks that need training are taken from ``models`` as far as they are there. Losses need the lab's text, out of ``cache``; without it
     they are ``None``. Finished points are kept in ``out/points.jsonl``. Raises ``UsageError`` where that cannot be written.
     """
+    bench = Bench(zoo, models, out, cache)
+    tasks = bench.tasks()
     try:
         out.mkdir(parents=True, exist_ok=True)
         _mend(out / LOSSES)
-        bench = Bench(zoo, models, out, cache)
-        tasks = bench.tasks()
         kept = dict(_read_kept(out / RESULTS))
         points: list[Point] = []
         _mend(out / RESULTS)
