@@ -122,7 +122,7 @@ def write_markdown(rows: Sequence[Row]) -> str:
 
 def write_summary(rows: Sequence[Row]) -> str:
     """A line for each attack and group of bases: up to where all are found when hidden, and what it costs from where one is not."""
-    lines = [_SUMMARY]
+    lines: list[tuple[str, ...]] = [_SUMMARY]
     for attack in ATTACKS:
         for number in range(len(GROUPS)):
             here = [row for row in rows if row.attack is attack and row.group == number]
