@@ -105,12 +105,18 @@ def test_units_find_themselves_by_their_invariants_in_any_order(seed: int, gated
         assert sorted(distance.argmin(axis=1).tolist()) == list(range(len(before)))
 
 
+def draw_units(rng: np.random.Generator, count: int = 40, width: int = 48) -> Units:
+    """Units that point every way, so that no two have one gate by chance."""
+    gate, up, down = rng.standard_normal((3, count, width)).astype(np.float32)
+    return Units(gate, np.asarray(up + gate / 2, dtype=np.float32), down)
+
+
 @given(_SEEDS)
 @settings(deadline=None, max_examples=20)
 def test_split_units_merge_into_what_they_were(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    (block,) = draw_body(rng, layers=1, width=48).blocks
-    gate, up, down = block.units.parts
+    units = draw_units(rng)
+    gate, up, down = units.parts
     a, b = rng.uniform(0.6, 1.4, (2, len(gate), 1)).astype(np.float32)
     noise = rng.standard_normal(up.shape).astype(np.float32)
     split = Units(
@@ -126,13 +132,7 @@ def test_split_units_merge_into_what_they_were(seed: int) -> None:
     for before, after in ((up, merged.up), (down, merged.down)):
         cosine = np.abs((unit_rows(before) * unit_rows(after[order])).sum(axis=1))
         assert cosine.min() > 0.999
-    assert merge_equal_gates(block.units).units is block.units
-
-
-def draw_units(rng: np.random.Generator, count: int = 40, width: int = 48) -> Units:
-    """Units that point every way, so that no two have one gate by chance."""
-    gate, up, down = rng.standard_normal((3, count, width)).astype(np.float32)
-    return Units(gate, np.asarray(up + gate / 2, dtype=np.float32), down)
+    assert merge_equal_gates(units).units is units
 
 
 def stacked(*sets: tuple[Array, ...]) -> Units:

@@ -37,7 +37,7 @@ def _units(derivation: Json) -> Iterator[str]:
     total = {key: sum(int(units[key]) for units in layers) for key in ("b", "new", "pruned", "split")}
     if max(total["new"], total["pruned"], total["split"]) > _FEW * total["b"]:
         yield t(
-            "FFN units: {new} of B’s {of} are new, {split} are parts of others; {pruned} of A’s are gone.",
+            "FFN units: {new} of B's {of} are new, {split} are parts of others; {pruned} of A's are gone.",
             new=count(total["new"]),
             of=count(total["b"]),
             split=count(total["split"]),
@@ -48,6 +48,6 @@ def _units(derivation: Json) -> Iterator[str]:
 def _tokens(found: Json | None) -> Iterator[str]:
     if found and not found.get("absent") and any(found.get(key) for key in ("retrained", "new", "dropped")):
         yield t(
-            "Token rows: {carried} carried over, {retrained} no longer like A’s, {new} new, {dropped} dropped.",
+            "Token rows: {carried} carried over, {retrained} no longer like A's, {new} new, {dropped} dropped.",
             **{key: count(found[key]) for key in ("carried", "retrained", "new", "dropped")},
         )
