@@ -52,7 +52,8 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the models of the zoo pass for large ones."""
     for module in ("plan", "reading"):
         monkeypatch.setattr(f"homolog.sketch.{module}.SMALL", 0)
-    monkeypatch.setattr("homolog.pipeline.SMALL", 0)
+    for module in ("stages", "second_look", "whole"):
+        monkeypatch.setattr(f"homolog.examination.{module}.SMALL", 0)
     monkeypatch.setattr("homolog.sketch.plan._FEW_LAYERS", 2)
 
 

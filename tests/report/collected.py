@@ -68,7 +68,17 @@ def _dictionaries() -> Iterator[str]:
 SENTENCES: dict[str, list[str]] = tomllib.loads((Path(__file__).parent / "sentences.toml").read_text("utf-8"))
 """What a catalogue need not translate, and sentences that it must."""
 
-COMPOSING = ("verdict.py", "pipeline.py", "probes", "derivation", "align", "sketch", "roles", "checkpoint")
+COMPOSING = (
+    "verdict.py",
+    "examination",
+    "pipeline.py",
+    "probes",
+    "derivation",
+    "align",
+    "sketch",
+    "roles",
+    "checkpoint",
+)
 """Modules and packages that write sentences into comparisons and inspections."""
 
 _SAMPLES = {

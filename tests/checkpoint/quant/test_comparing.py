@@ -27,8 +27,8 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str],
 @pytest.fixture
 def sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a large model, a few units of every layer are read, and of matrices with units as columns a slab."""
-    for place in ("homolog.sketch.plan.SMALL", "homolog.pipeline.SMALL"):
-        monkeypatch.setattr(place, 1)
+    for module in ("sketch.plan", "examination.stages", "examination.second_look", "examination.whole"):
+        monkeypatch.setattr(f"homolog.{module}.SMALL", 1)
 
 
 def kinds_of(found: Comparison) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""What is done with one pair of models, stage by stage."""
