@@ -210,9 +210,9 @@ def test_no_line_is_too_wide_or_begins_with_a_stop() -> None:
 def test_names_of_a_hostile_file_are_neither_translated_nor_slow() -> None:
     made = hostile()
     made["warnings"] = [f"A: FFN of {'{x} of ' * 5000}: contains NaN", "; " * 30_000, "layer " * 30_000, "A: " * 30_000]
-    start = time.perf_counter()
+    start = time.process_time()
     page = render(made, lang="zh")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert "<script>alert" not in page.replace("&lt;script&gt;alert", "")
 
 
