@@ -37,7 +37,7 @@ test-lab: $(INSTALLED) ## tests of the lab, and of reading what torch itself wri
 	$(BIN)/pip install --quiet -e '.[dev,lab]'
 	$(BIN)/pytest -m lab tests lab_tests
 
-lab-llm: $(INSTALLED) ## train SmolLM2-135M on for 120 steps and compare parent and child (./llm; half an hour, resumes)
+lab-llm: $(INSTALLED) ## train SmolLM2-135M on for 120 steps and compare parent and child (./llm; some 45 minutes of processor time, resumes)
 	$(BIN)/pip install --quiet -e '.[dev,lab]'
 	$(BIN)/homolog lab llm --out llm
 	$(BIN)/homolog compare llm/smollm2-135m llm/smollm2-continued; test $$? -eq 1
