@@ -51,7 +51,8 @@ _SEEN_BY: dict[str, tuple[str, ...]] = {
 
 _WHY_NOT = {
     "distilled": "A student trained on another model's outputs has weights of its own: no test of weights sees it.",
-    "merged_in_small_part": "A merge in which A has a small coefficient may keep too little of A's indices.",
+    "merged_in_small_part": "A merge in which A has a small coefficient may keep too little of A's indices, or of what training wrote "
+    "into its gains.",
     "retrained_until_lost": "Training long and hard enough to move every unit off its origin leaves no index to find.",
     "units_split": "Neurons split in two and mixed are not recognised by the tests that were run.",
     "residual_permuted": "No test that was run survives a permutation of the residual channels.",
@@ -235,7 +236,14 @@ def _agreeing(evidence: Evidence, headline: float) -> Verdict:
             return Verdict("partly_related", sentence, strength, headline, 1, None, (), ("distilled",))
         sentence = f"The weights support a shared initialisation and not descent: {seen}. {initialisation.text}"
         return Verdict(
-            "shared_initialisation", sentence, strength, headline, 1, None, (), ("distilled", "retrained_until_lost")
+            "shared_initialisation",
+            sentence,
+            strength,
+            headline,
+            1,
+            None,
+            (),
+            ("distilled", "retrained_until_lost", "merged_in_small_part"),
         )
     inherited = evidence.inherited
     if inherited is not None and evidence.ffn_agrees and inherited.high < 0.5:
