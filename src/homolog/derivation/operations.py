@@ -77,7 +77,7 @@ def read_operations(pair: Pair, origins: Sequence[LayerOrigin], ffn: Sequence[Fi
         )
     found += _requantised(pair)
     if len(frozen) < len(known) and not _explained_by_rounding(pair, known):
-        found.append(Operation("continued_training", "numbers differ in layers whose units kept their indices"))
+        found.append(Operation("continued_training", "numbers differ in layers that were recognised"))
     return tuple(found)
 
 
