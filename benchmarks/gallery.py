@@ -149,7 +149,7 @@ def list_entries() -> list[Entry]:
             "a-zh-1x",
             "a-zh-1x",
             merged_with="a-code-tuned",
-            shown=("[data-chart=merges]", 1),
+            shown=("figure:has([data-chart=merges])", 1),
         ),
         Entry(
             "low-rank",
