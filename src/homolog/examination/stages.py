@@ -66,8 +66,7 @@ def examine_sketches(reading: Reading, *, seed: int, full: bool) -> Examined:
         return _end_of_budget(None, stopped)
 
     def identical(pair: Pair) -> bool:
-        sampled = [[block.digest for block in sketch.units] for sketch in (pair.a, pair.b)]
-        return sampled[0] == sampled[1] and digests_agree(models, anatomies, full=full)
+        return _is_sample_equal(pair) and digests_agree(models, anatomies, full=full)
 
     examined = examine_pair(Pair(a, b, seed), anchors, identical, lambda finding: finding)
     return replace(examined, look=SecondLook(BodyFinding.missing("a sketch holds no bodies to align")))
@@ -124,12 +123,17 @@ def _count_stages(finding: Finding, *, stages: int, tests: Mapping[str, int]) ->
     return replace(finding, tests=stages * max(finding.tests, tests.get(finding.probe, 0)))
 
 
+def _is_sample_equal(pair: Pair) -> bool:
+    """Whether every FFN row that was read is the same in both."""
+    sampled = [[block.digest for block in sketch.units] for sketch in (pair.a, pair.b)]
+    return sampled[0] == sampled[1]
+
+
 def _identical(
     models: tuple[Checkpoint, Checkpoint], anatomies: tuple[Anatomy, Anatomy], pair: Pair, *, full: bool
 ) -> bool:
     """Whether the two hold the same numbers; looked into only where every sampled FFN row is the same."""
-    sampled = [[block.digest for block in sketch.units] for sketch in (pair.a, pair.b)]
-    if sampled[0] != sampled[1]:
+    if not _is_sample_equal(pair):
         return False
     remotes = [model.meter.remote for model in models]
     if remotes[0] is not None and remotes[1] is not None and remotes[0].holds_the_same_as(remotes[1]):
