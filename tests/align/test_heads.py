@@ -37,8 +37,8 @@ def in_memory(shape: Shape, weights: Weights) -> MemoryCheckpoint:
 
 def whole(forms: Forms) -> Floats:
     """The forms as matrices (n, d, d), written × read."""
-    sized = forms.size[:, :, None] * forms.right.astype(np.float64)
-    return np.swapaxes(sized, 1, 2) @ forms.left.astype(np.float64)
+    sized = forms.size[:, :, None].astype(np.float64) * forms.right.astype(np.float64)
+    return np.asarray(np.swapaxes(sized, 1, 2) @ forms.left.astype(np.float64), dtype=np.float64)
 
 
 def naive(apart: dict[Role, Array], anatomy: Anatomy, layer: int) -> tuple[list[Floats], list[Floats]]:

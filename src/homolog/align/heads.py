@@ -219,10 +219,8 @@ class _Reader:
         view = self._view(kind)
         if view is None:
             return None
-        if len(view.shape) == 1:
-            gain = read_vector(self._checkpoint, view)
-        else:
-            gain = read_units(self._checkpoint, view, view.axes[0]).ravel()
+        rows = None if len(view.shape) == 1 else read_units(self._checkpoint, view, view.axes[0])
+        gain = read_vector(self._checkpoint, view) if rows is None else rows.ravel()
         return gain + np.float32(1) if self._anatomy.traits.norm_offset else gain
 
 
