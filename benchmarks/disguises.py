@@ -7,7 +7,7 @@ python benchmarks/disguises.py --models a-zh-1x q-upcycled --lines
 Every model is compared with the base that it goes back to (itself, if it is one), with the bases that share its first random numbers and
 nothing else, and with a base of another lineage. Steps that are not free for a family are left out for it: GPT-2's layout is not rotated,
 as its LayerNorms fix the mean over channels, nor split, nor its ups rescaled, as it has none; the sandwich norms of Pangu Ultra are not
-rotated; experts are permuted and not split. Lineages that no threshold was chosen on are counted apart.
+rotated; experts are permuted and not split. Regrouped experts are not free, and are those of mixtures alone. Lineages that no threshold was chosen on are counted apart.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _ROTATED: Step = {"kind": "rotate_residual", **_SEED}
 _PERMUTED: tuple[Step, ...] = ({"kind": "permute_units", **_SEED}, {"kind": "permute_heads", **_SEED})
 _RESCALED: tuple[Step, ...] = ({"kind": "rescale", **_SEED}, {"kind": "mix_values", **_SEED})
 _SPLIT: Step = {"kind": "split_units", **_SEED}
+_REGROUPED: Step = {"kind": "regroup_experts", "parts": 4, **_SEED}
+"""Not free: tokens go to other units than before. It is here for what it hides."""
 
 DISGUISES: dict[str, tuple[Step, ...]] = {
     "none": (),
@@ -47,6 +49,7 @@ DISGUISES: dict[str, tuple[Step, ...]] = {
     "all three": (*_PERMUTED, *_RESCALED, _ROTATED),
     "… and splitting": (_SPLIT, *_PERMUTED, *_RESCALED, _ROTATED),
     "… and rows overwritten": (_SPLIT, *_PERMUTED, *_RESCALED, _ROTATED),
+    "experts regrouped, rows overwritten": (_REGROUPED, *_PERMUTED, *_RESCALED, _ROTATED),
 }
 
 
@@ -76,6 +79,8 @@ def recipe_of(name: str, disguise: str) -> list[Step]:
     """The steps that hide the model ``name``, as far as they are free for its family; experts are permuted as well."""
     shape, _ = load_model(_ZOO / name)
     steps = list(DISGUISES[disguise])
+    if _REGROUPED in steps and not is_defined(str(_REGROUPED["kind"]), shape.family):
+        return []
     if any(step["kind"] == "permute_units" for step in steps):
         steps.insert(0, {"kind": "permute_experts", **_SEED})
     if disguise.endswith("overwritten"):

@@ -11,12 +11,14 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.naive.agreement import naive_agreement
 
 from homolog.align.agreement import Agreement, measure_agreement
 from homolog.align.body import Block, Body, BodyPlan, read_body
 from homolog.align.canonical import Units, find_unread, merge_equal_gates, usable_units
 from homolog.align.invariants import describe_all, measure_invariants
 from homolog.align.matching import unit_rows
+from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 from homolog.checkpoint.open import open_checkpoint
 from homolog.lab.disguises import draw_rotation
@@ -264,6 +266,59 @@ def test_a_disguised_copy_agrees_and_an_independent_body_does_not(seed: int, gat
     assert found.body > 0.9
     assert dict(found.b_in_a.sources) == {0: 0, 1: 1, 2: 2}
     assert measure_agreement(draw_body(rng, gated=gated), body).body < 0.2
+
+
+def deal_out(body: Body, rng: np.random.Generator, experts: int) -> Body:
+    """The units of every layer, whichever FFN they were in, dealt out to ``experts`` FFNs by lot."""
+    blocks = []
+    for layer in sorted({block.layer for block in body.blocks}):
+        parts = stacked(*(block.units.parts for block in body.blocks if block.layer == layer))
+        lots = np.array_split(rng.permutation(len(parts)), experts)
+        blocks += [Block(layer, expert, False, False, parts.take(lot)) for expert, lot in enumerate(lots)]
+    return replace(body, blocks=tuple(blocks))
+
+
+@given(_SEEDS, st.integers(2, 5), st.integers(2, 5))
+@settings(deadline=None, max_examples=10)
+def test_experts_that_hold_parts_of_each_other_agree_and_independent_ones_do_not(seed: int, m: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    body = draw_body(rng, units=60)
+    mixture, other = deal_out(body, rng, m), deal_out(draw_body(rng, units=60), rng, m)
+    copy = deal_out(disguise(body, rng, noise=0.1), rng, n)
+    found = measure_agreement(mixture, copy)
+    assert min(found.b_in_a.median, found.a_in_b.median) > 0.9
+    assert dict(found.b_in_a.sources) == {0: 0, 1: 1, 2: 2}
+    assert measure_agreement(other, copy).body < 0.2
+
+
+def test_experts_that_are_copies_of_each_other_stand_in_nobodys_way() -> None:
+    """Each gate finds the copy that it comes from or another one; the other vectors are looked for in that one alone."""
+    rng = np.random.default_rng(8)
+    body = draw_body(rng, units=60)
+    copies = []
+    for expert in range(4):
+        rough = (
+            np.asarray(p + 0.1 * p.std() * rng.standard_normal(p.shape), dtype=np.float32)
+            for block in body.blocks
+            for p in block.units.parts
+        )
+        copies += [
+            replace(block, expert=expert, units=Units(next(rough), next(rough), next(rough))) for block in body.blocks
+        ]
+    found = measure_agreement(body, replace(body, blocks=tuple(copies)))
+    assert min(found.b_in_a.median, found.a_in_b.median) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [("a", "a-zh-1x"), ("g", "g-zh-1x"), ("m", "m-zh-0.4x"), ("q", "q-upcycled"), ("moe-32-00", "moe-32-01")],
+)
+def test_agreement_is_what_it_is_unit_by_unit(a: str, b: str) -> None:
+    first, second = (replace(body, blocks=body.blocks[:6]) for body in (read(a), read(b)))
+    found = measure_agreement(first, second)
+    assert found.frame is not None
+    assert naive_agreement(second, first, Frame(found.frame.b, found.frame.a)) == pytest.approx(found.b_in_a.by_layer)
+    assert naive_agreement(first, second, found.frame) == pytest.approx(found.a_in_b.by_layer)
 
 
 def test_layers_and_units_may_be_more_on_either_side() -> None:

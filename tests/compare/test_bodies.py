@@ -201,6 +201,41 @@ def test_the_strongest_free_attacks_hide_no_copy_and_accuse_no_stranger(
     assert other.agreement.value < 0.05
 
 
+@pytest.mark.parametrize(
+    ("b", "of", "stranger"),
+    [("m-zh-0.4x", "m", "q-upcycled"), ("q-pangu", "q-pangu", "m"), ("moe-32-00", "moe-32-00", "moe-32-01")],
+)
+@pytest.mark.parametrize("parts", [2, 4])
+def test_experts_regrouped_hide_no_copy_and_accuse_no_stranger(
+    b: str, of: str, stranger: str, parts: int, tmp_path: Path
+) -> None:
+    """Every expert of B holds parts of several of A, and the reverse; then everything that is free, and the rows overwritten."""
+    shape, weights = load_model(ZOO / b)
+    vocabulary = read_vocabulary(ZOO / b)
+    assert vocabulary is not None
+    unused = sorted(vocabulary.ids[token] for token in vocabulary.untrained)
+    steps: list[dict[str, Any]] = [{"kind": "regroup_experts", "parts": parts, "seed": 1}]
+    steps += [
+        *({"kind": kind, "seed": 1} for kind in ("permute_experts", "permute_units", "permute_heads", "mix_values"))
+    ]
+    steps += [{"kind": "rescale", "seed": 1}, {"kind": "rotate_residual", "seed": 1}]
+    for step in (*steps, {"kind": "overwrite_rows", "rows": unused, "seed": 1}):
+        outcome = apply_operation(shape, weights, step)
+        shape, weights = outcome.shape, outcome.weights
+    made = tmp_path / "made"
+    save_weights(made, shape, weights)
+    shutil.copy(ZOO / b / "tokenizer.json", made)
+    for first, second in ((ZOO / of, made), (made, ZOO / of)):
+        found = compare(first, second)
+        assert (found.verdict.verdict, found.verdict.tier) == ("related", 2)
+        assert (found.agreement.value or 0.0) > 0.9
+    for first, second in ((ZOO / stranger, made), (made, ZOO / stranger)):
+        other = compare(first, second)
+        assert other.verdict.verdict == "independent"
+        assert other.agreement.value is not None
+        assert other.agreement.value < 0.05
+
+
 def test_units_settle_what_gains_leave_open() -> None:
     copy, twin = (compare(ZOO / "a", ZOO / name) for name in ("a-zh-3x", "a-other-rate"))
     assert (copy.verdict.verdict, twin.verdict.verdict) == ("related", "shared_initialisation")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from homolog.errors import UsageError
 from homolog.lab.operations import Outcome, apply_operation
 from homolog.lab.shape import Shape, Weights, initialise, list_tensors
 
@@ -166,3 +167,29 @@ def test_sandwich_norms_keep_the_norm_before_the_ffn_under_its_new_name() -> Non
     assert np.array_equal(pre, before[f"{place}post_attention_layernorm.weight"])
     assert (outcome.weights[f"{place}post_mlp_layernorm.weight"] == np.float32(0.5)).all()
     assert facts == {"norms": "sandwich", "gain": 0.5}
+
+
+@pytest.mark.parametrize("shape", [MOE, GROUPED], ids=lambda shape: shape.family)
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_regrouped_experts_hold_the_lots_of_the_facts_and_every_unit_once(shape: Shape, parts: int) -> None:
+    before, outcome, facts = do(shape, "regroup_experts", parts=parts, seed=1)
+    for layer, experts in enumerate(facts["parts"]):
+        place = f"model.layers.{layer}.mlp"
+        for new, lots in enumerate(experts):
+            assert len({old for old, _ in lots}) == parts
+            for kind, axis in (("gate", 0), ("up", 0), ("down", 1)):
+                old = [
+                    np.take(before[f"{place}.experts.{e}.{kind}_proj.weight"], units, axis=axis) for e, units in lots
+                ]
+                made = outcome.weights[f"{place}.experts.{new}.{kind}_proj.weight"]
+                assert np.array_equal(made, np.concatenate(old, axis=axis))
+            rows = before[f"{place}.gate.weight"][[e for e, _ in lots]]
+            np.testing.assert_allclose(outcome.weights[f"{place}.gate.weight"][new], rows.mean(axis=0), rtol=1e-6)
+        dealt = sorted((e, unit) for lots in experts for e, units in lots for unit in units)
+        assert dealt == [(e, unit) for e in range(shape.experts) for unit in range(shape.ffn)]
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+def test_experts_are_not_regrouped_into_parts_that_cannot_be(parts: int) -> None:
+    with pytest.raises(UsageError, match=f"parts {parts} of 4 experts"):
+        do(MOE, "regroup_experts", parts=parts, seed=1)

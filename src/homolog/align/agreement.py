@@ -3,6 +3,10 @@
 Likeness of one vector can be had by doing the same job. That three vectors of a unit, two of which the frame never saw, all name the same
 unit of the other model is what copies have and independent models do not. There is no exact null distribution for it, because whatever
 keeps the function keeps this number too: it is compared with its distribution over independent models (docs/statistics.md).
+
+A unit is looked up in the whole layer that its FFN came from: in a mixture its gate finds the expert, whichever that is, and the other two
+vectors have to find the unit among those of that expert. So it does not matter how the units of a layer were dealt out to experts, experts
+that are copies of each other stand in nobody's way, and chance has as few units to hit as in one FFN.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -114,21 +118,31 @@ def match_units(a: Body, b: Body, agreement: Agreement) -> tuple[tuple[list[Arra
 
 def _look_up(wanted: Body, among: Body, frame: Frame, *, signless: bool) -> DirectedAgreement:
     """``frame.a`` belongs to the body ``wanted``, ``frame.b`` to ``among``."""
-    turned = [_turn(block, frame.b, gated=among.gated) for block in among.blocks]
-    starts = np.cumsum([0, *(len(parts[0]) for parts in turned)])
+    blocks = sorted(among.blocks, key=lambda block: block.layer)
+    turned = [_turn(block, frame.b, gated=among.gated) for block in blocks]
+    starts = np.cumsum([0, *(len(parts[0]) for parts in turned)]).tolist()
     gates = np.concatenate([parts[0] for parts in turned])
+    layers = [list(places) for _, places in groupby(range(len(blocks)), key=lambda place: blocks[place].layer)]
     agreed: dict[int, list[npt.NDArray[np.bool_]]] = {}
     votes: dict[int, dict[int, float]] = {}
     for block in wanted.blocks:
         parts = _turn(block, frame.a, gated=wanted.gated, most=_most(block))
         cosine = parts[0] @ gates.T
         cosine = np.abs(cosine) if signless else cosine
-        score = [float(cosine[:, x:y].max(axis=1).mean()) for x, y in pairwise(starts.tolist())]
+        ends = [(starts[places[0]], starts[places[-1] + 1]) for places in layers]
+        score = [float(cosine[:, x:y].max(axis=1).mean()) for x, y in ends]
         best = int(np.argmax(score))
-        partner = cosine[:, starts[best] : starts[best + 1]].argmax(axis=1)
-        agreed.setdefault(block.layer, []).append(_same_partner(parts, turned[best], partner))
+        start, stop = ends[best]
+        partner = start + cosine[:, start:stop].argmax(axis=1)
+        same = np.zeros(len(partner), dtype=bool)
+        for place in layers[best]:
+            here = np.flatnonzero((partner >= starts[place]) & (partner < starts[place + 1]))
+            if len(here):
+                own = [part[here] for part in parts]
+                same[here] = _same_partner(own, turned[place], partner[here] - starts[place])
+        agreed.setdefault(block.layer, []).append(same)
         source = votes.setdefault(block.layer, {})
-        layer = among.blocks[best].layer
+        layer = blocks[layers[best][0]].layer
         source[layer] = source.get(layer, 0.0) + score[best]
     shares = {layer: float(np.concatenate(units).mean()) for layer, units in agreed.items()}
     return DirectedAgreement(

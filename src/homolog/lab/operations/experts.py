@@ -14,7 +14,7 @@ from homolog.lab.parts import list_ffns
 from homolog.lab.registry import Outcome, register
 from homolog.lab.shape import MIXTURES, Shape, Weights, list_tensors
 
-__all__ = ["MODES", "grow_experts", "upcycle"]
+__all__ = ["MODES", "grow_experts", "regroup_experts", "upcycle"]
 
 Units = list[npt.NDArray[np.intp]]
 MODES = ("copies", "partitions", "subsets")
@@ -126,6 +126,35 @@ def grow_experts(
             grown[name] = weights[name]
     facts = {"experts": [None if source < 0 else int(source) for source in sources], "copied": copied}
     return Outcome(target, grown, frozenset(fresh), facts)
+
+
+@register(frozenset(MIXTURES))
+def regroup_experts(shape: Shape, weights: Weights, *, parts: int, seed: int) -> Outcome:
+    """The units of every layer's routed experts dealt out anew: each new expert gets one lot from each of ``parts`` old ones.
+
+    A new expert's row of the router is the mean of the rows of those it got units from. Tokens go elsewhere than before, so this does *not*
+    keep the function.
+    """
+    if not 2 <= parts <= shape.experts:
+        raise UsageError(
+            f"regroup_experts: parts {parts} of {shape.experts} experts, expected 2 or more, and no more than there are"
+        )
+    rng, changed, dealt = np.random.default_rng(seed), dict(weights), []
+    for layer in range(shape.layers):
+        place, circle = f"model.layers.{layer}.mlp", rng.permutation(shape.experts)
+        lots = [np.array_split(rng.permutation(shape.ffn), parts) for _ in range(shape.experts)]
+        takes = [[(int(circle[(new + k) % shape.experts]), k) for k in range(parts)] for new in range(shape.experts)]
+        for new, sources in enumerate(takes):
+            for kind, axis in (("gate", 0), ("up", 0), ("down", 1)):
+                old = [(weights[f"{place}.experts.{e}.{kind}_proj.weight"], lots[e][k]) for e, k in sources]
+                dealt_out = np.concatenate([np.take(matrix, units, axis=axis) for matrix, units in old], axis=axis)
+                changed[f"{place}.experts.{new}.{kind}_proj.weight"] = dealt_out
+        for name, axis in ((f"{place}.gate.weight", 0), (f"{place}.router_scale", 1)):
+            if name in weights:
+                rows = [np.take(weights[name], [e for e, _ in sources], axis=axis).mean(axis=axis) for sources in takes]
+                changed[name] = np.stack(rows, axis=axis)
+        dealt.append([[[e, lots[e][k].tolist()] for e, k in sources] for sources in takes])
+    return Outcome(shape, changed, facts={"parts": dealt})
 
 
 def _expert_size(shape: Shape, *, mode: str, experts: int, shared: int, units: int) -> int:
