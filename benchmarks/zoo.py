@@ -5,10 +5,11 @@ python benchmarks/zoo.py --pairs
 python benchmarks/zoo.py --bodies
 python benchmarks/zoo.py --bodies --signless
 python benchmarks/zoo.py --every 5
+python benchmarks/zoo.py --bodies --models m q-pangu q-upcycled
 
 ``--bodies`` measures how far the bodies of every pair agree (Tier 2), whether or not a comparison would ask, and ``--signless`` does so
 with gates compared up to their sign, as if they stood beside their opposites in the second model. ``--every`` takes only one in so many of
-the independent pairs, evenly through their list. Pairs with a model of a lineage that no threshold was chosen on are counted apart.
+the independent pairs, evenly through their list; ``--models`` only pairs with one of these. Pairs with a model of a lineage that no threshold was chosen on are counted apart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -112,9 +114,9 @@ def spread(values: list[float | None]) -> str:
     return f"{known[0]:.2f} … {known[-1]:.2f}" if known else "–"
 
 
-def choose(every: int) -> list[tuple[str, str]]:
-    """All pairs, of the independent ones one in ``every``."""
-    pairs = list(combinations(sorted(the_zoo().records), 2))
+def choose(every: int, models: Collection[str]) -> list[tuple[str, str]]:
+    """All pairs, of the independent ones one in ``every``; if there are ``models``, only pairs with one of them."""
+    pairs = [pair for pair in combinations(sorted(the_zoo().records), 2) if not models or set(pair) & set(models)]
     independent = [pair for pair in pairs if kind_of(*pair) == _KINDS[3]]
     left_out = set(independent) - set(independent[::every])
     return [pair for pair in pairs if pair not in left_out]
@@ -132,12 +134,13 @@ def main() -> None:
     parser.add_argument("--bodies", action="store_true", help="measure how far bodies agree, and nothing else")
     parser.add_argument("--signless", action="store_true", help="with gates compared up to their sign")
     parser.add_argument("--every", type=int, default=1, help="of the independent pairs, one in so many")
+    parser.add_argument("--models", nargs="*", default=[], help="only pairs with one of these")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     results = []
     with ProcessPoolExecutor(options.processes) as pool:
         bodies = agree_signless if options.signless else agree
-        for result in pool.map(bodies if options.bodies else measure, choose(options.every)):
+        for result in pool.map(bodies if options.bodies else measure, choose(options.every, options.models)):
             results.append(result)
             if options.pairs:
                 print(show(result), flush=True)
