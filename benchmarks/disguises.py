@@ -7,7 +7,8 @@ python benchmarks/disguises.py --models a-zh-1x q-upcycled --lines
 Every model is compared with the base that it goes back to (itself, if it is one), with the bases that share its first random numbers and
 nothing else, and with a base of another lineage. Steps that are not free for a family are left out for it: GPT-2's layout is not rotated,
 as its LayerNorms fix the mean over channels, nor split, nor its ups rescaled, as it has none; the sandwich norms of Pangu Ultra are not
-rotated; experts are permuted and not split. Regrouped experts are not free, and are those of mixtures alone. Lineages that no threshold was chosen on are counted apart.
+rotated; experts are permuted and not split. Regrouping experts is not free, and only mixtures have any. Lineages that no threshold was
+chosen on are counted apart.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ python benchmarks/zoo.py --every 5
 python benchmarks/zoo.py --bodies --models m q-pangu q-upcycled
 
 ``--bodies`` measures how far the bodies of every pair agree (Tier 2), whether or not a comparison would ask, and ``--signless`` does so
-with gates compared up to their sign, as if they stood beside their opposites in the second model. ``--every`` takes only one in so many of
-the independent pairs, evenly through their list; ``--models`` only pairs with one of these. Pairs with a model of a lineage that no threshold was chosen on are counted apart.
+with gates compared up to their sign, as if they stood beside their opposites in the second model. ``--every`` takes only one in so many
+of the independent pairs, evenly through their list; ``--models`` only pairs with one of these. Pairs with a model of a lineage that no
+threshold was chosen on are counted apart.
 """
 
 from __future__ import annotations
