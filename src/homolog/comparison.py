@@ -220,8 +220,14 @@ def _inherited(inherited: Inherited | None) -> dict[str, Any] | None:
 
 def _origin(origin: LayerOrigin, whole: ModelMap) -> dict[str, Any]:
     sources = [] if origin.a is None else [{"model": "a", "layer": origin.a, "share": origin.share}]
-    units = whole.units.get(origin.b)
-    return {"b": origin.b, "sources": sources, "frozen": origin.frozen, "units": units.to_json() if units else None}
+    units, heads = whole.units.get(origin.b), whole.heads.get(origin.b)
+    return {
+        "b": origin.b,
+        "sources": sources,
+        "frozen": origin.frozen,
+        "units": units.to_json() if units else None,
+        "heads": heads.to_json() if heads else None,
+    }
 
 
 def _frozen_share(origins: tuple[LayerOrigin, ...]) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from homolog.checkpoint.base import Checkpoint
 from homolog.derivation.blocks import Place, list_places
+from homolog.derivation.heads import LayerHeads
 from homolog.derivation.layers import LayerOrigin
 from homolog.derivation.stream import Stream
 from homolog.derivation.tensors import Tensors, sum_up_tensors
@@ -82,6 +83,11 @@ class ModelMap:
     def missing(cls, reason: str) -> ModelMap:
         """No map, with the reason."""
         return cls(vocabulary=VocabularyMap(absent=reason), tensors=Tensors(absent=reason), absent=reason)
+
+    @property
+    def heads(self) -> Mapping[int, LayerHeads]:
+        """The attention heads of every layer of B that were looked up."""
+        return {} if self.wholes is None else self.wholes.heads
 
     @property
     def experts_permuted(self) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from homolog.derivation.heads import LayerHeads
 from homolog.derivation.layers import LayerOrigin
 from homolog.derivation.merges import Merge
 from homolog.derivation.tensors import Tensors
@@ -15,7 +16,7 @@ from homolog.probes.finding import Finding
 from homolog.probes.pair import Pair
 from homolog.sketch.stream import SEEN, lattice_precision
 
-__all__ = ["Operation", "add_low_rank", "add_merge", "read_operations"]
+__all__ = ["Operation", "add_low_rank", "add_merge", "read_heads", "read_operations"]
 
 _MATCHED, _ALIKE = 0.8, 0.6
 """Share of units with a mutual partner, and median |cosine| of the partners, from which a block counts as relabelled.
@@ -25,6 +26,9 @@ Independent blocks of the zoo reach 0.54 and 0.33 at 64 channels; at more channe
 
 _KEPT = 0.01
 """How far a sketch moves a row by keeping it in eight bits: steps of a 127th of the largest of some 96 numbers."""
+
+_SOME = 0.25
+"""Share of the layers in which heads have to be moved, mixed or missing for that to be an operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,42 @@ def add_merge(steps: Sequence[Operation], merge: Merge | None) -> tuple[Operatio
     if merge is None or not (merge.plain or merge.along_arcs):
         return tuple(steps)
     return (*(step for step in steps if step.kind != "continued_training"), Operation("merged", merge.text))
+
+
+def read_heads(heads: Mapping[int, LayerHeads]) -> tuple[Operation, ...]:
+    """What was done to the attention heads, where they were looked up."""
+    known = [found for found in heads.values() if found.found is not None]
+    return tuple(_name_head_changes(known)) if known else ()
+
+
+def _name_head_changes(known: Sequence[LayerHeads]) -> Iterator[Operation]:
+    def some(layers: Sequence[int], of: Sequence[LayerHeads]) -> bool:
+        return bool(layers) and len(layers) >= _SOME * len(of)
+
+    ordered = [found for found in known if found.order != "none"]
+    moved = [found.layer for found in ordered if found.order == "permuted"]
+    if some(moved, ordered):
+        yield Operation(
+            "heads_permuted", f"the attention heads of {_layers(moved)} of B stand in another order than A's"
+        )
+    fitted = [found for found in known if found.values != "none"]
+    mixed = [found.layer for found in fitted if found.values == "mixed"]
+    if some(mixed, fitted):
+        yield Operation(
+            "values_mixed", f"the value dimensions inside the heads of {_layers(mixed)} of B are mixtures of A's"
+        )
+    turned = [found.layer for found in fitted if found.values == "permuted"]
+    if some(turned, fitted):
+        detail = f"the value dimensions inside the heads of {_layers(turned)} of B stand in another order than A's"
+        yield Operation("values_permuted", detail)
+    fewer = [found.layer for found in known if found.b < found.a]
+    if some(fewer, known):
+        lost = sum(found.a - found.b for found in known if found.b < found.a)
+        yield Operation("heads_pruned", f"B has {lost} attention heads fewer than A, in {_layers(fewer)}")
+    more = [found.layer for found in known if found.b > found.a]
+    if some(more, known):
+        added = sum(found.b - found.a for found in known if found.b > found.a)
+        yield Operation("heads_added", f"B has {added} attention heads more than A, in {_layers(more)}")
 
 
 def _without_indices(ffn: Sequence[Finding]) -> tuple[Operation, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from homolog.checkpoint.base import Array, Checkpoint
 from homolog.derivation.blocks import Place, WholeBlock, list_places, read_block
+from homolog.derivation.heads import LayerHeads, look_up_heads
 from homolog.derivation.stream import Stream
 from homolog.derivation.units import BlockOrigin, look_up, turn_parts
 from homolog.roles.read import read_units, read_vector
@@ -55,6 +56,8 @@ class Wholes:
     """FFN of B → where its units came from."""
     rows: tuple[Indices, Indices] | None = None
     """Rows of A's and of B's token tables that stand for the same tokens; ``None`` where tokens were not joined."""
+    heads: Mapping[int, LayerHeads] = field(default_factory=dict)
+    """Layer of B → where its attention heads came from."""
 
     def pairs(self) -> Iterator[TensorPair]:
         """Every tensor of B with a role, one after the other. Raises CheckpointError where a file cannot be read."""
@@ -125,6 +128,11 @@ class Wholes:
                 return None
             known = np.flatnonzero(origin.block == origin.sources.index(target))
             return known, origin.unit[known], None
+        if role.kind.startswith(("attn.", "norm.")) and (moved := self._moved_heads(role)) is not None:
+            # Where heads stand in place they are compared in place, whether each one was recognised or not.
+            known_heads = moved.counterparts(space, length_a, length_b)
+            if known_heads is not None:
+                return *known_heads, None
         if space is Space.VOCAB:
             if self.rows is None:
                 return (every, every, None) if length_a == length_b else None
@@ -132,6 +140,10 @@ class Wholes:
             inside = (theirs < length_a) & (mine < length_b)
             return mine[inside], theirs[inside], None
         return (every, every, None) if length_a == length_b else None
+
+    def _moved_heads(self, role: Role) -> LayerHeads | None:
+        heads = self.heads.get(role.layer)
+        return None if heads is None or heads.found is None or heads.in_place else heads
 
 
 _NONE = np.empty(0, dtype=np.float32)
@@ -144,7 +156,7 @@ def join_wholes(
     layers: Mapping[int, int | None],
     rows: tuple[Indices, Indices] | None,
 ) -> Wholes:
-    """Look the units of every FFN of B up in the layer of A that its own came from.
+    """Look the units of every FFN of B, and its attention heads, up in the layer of A that its own came from.
 
     One layer is held at a time. Raises CheckpointError where a file cannot be read.
     """
@@ -155,7 +167,8 @@ def join_wholes(
         for layer in sorted(layer for layer, known in layers.items() if known == source):
             for place, (block, parts) in _turn_layer(models[1], anatomies[1], places_b, layer, stream.frame.b).items():
                 origins[place] = look_up(block, parts, theirs)
-    return Wholes(models, anatomies, stream, layers, dict(sorted(origins.items())), rows)
+    heads = look_up_heads(models, anatomies, layers, None if stream.in_place else stream.frame)
+    return Wholes(models, anatomies, stream, layers, dict(sorted(origins.items())), rows, heads)
 
 
 def _turn_layer(

@@ -9,7 +9,7 @@ import numpy as np
 
 from homolog.comparison import Comparison, ModelRecord
 from homolog.derivation.disguises import name_disguises
-from homolog.derivation.operations import Operation, add_low_rank, add_merge, read_operations
+from homolog.derivation.operations import Operation, add_low_rank, add_merge, read_heads, read_operations
 from homolog.examination.examined import Examined
 from homolog.examination.pair import on_ffn
 from homolog.examination.second_look import find_frame
@@ -77,7 +77,7 @@ def _operations(examined: Examined, evidence: Evidence) -> tuple[Operation, ...]
         named.add("continued_training")
     if named & _OF_THE_BASIS and _are_rows_kept(examined.findings):
         named.add("continued_training")
-    steps = (*disguises, *(step for step in others if step.kind not in named))
+    steps = (*disguises, *read_heads(examined.map.heads), *(step for step in others if step.kind not in named))
     return add_merge(add_low_rank(steps, examined.map.tensors), examined.merge)
 
 

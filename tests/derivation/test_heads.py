@@ -1,0 +1,150 @@
+"""Attention heads of whole models: which head of A each head of B is, through every disguise; and tensors put back in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.derivation.make import ZOO, derive
+
+from homolog.comparison import Comparison
+from homolog.lab.merges import apply_merge
+from homolog.lab.operations import apply_operation
+from homolog.lab.shape import Shape, Weights
+from homolog.lab.store import load_model, load_truth, save_weights
+from homolog.pipeline import compare
+
+PERMUTED: dict[str, Any] = {"kind": "permute_heads", "seed": 3}
+MIXED: dict[str, Any] = {"kind": "mix_values", "seed": 3}
+HIDDEN: list[dict[str, Any]] = [
+    PERMUTED,
+    MIXED,
+    {"kind": "permute_units", "seed": 3},
+    {"kind": "rotate_residual", "seed": 3},
+]
+OF_HEADS = {"heads_permuted", "heads_pruned", "heads_added", "values_mixed", "values_permuted"}
+
+
+def true_order(shape: Shape, seed: int) -> list[list[int]]:
+    """For every layer the heads of the model before `permute_heads` in the order in which it left them."""
+    rng, per_group = np.random.default_rng(seed), shape.heads // shape.kv_heads
+    if shape.family == "gpt2":
+        return [rng.permutation(shape.heads).tolist() for _ in range(shape.layers)]
+    found = []
+    for _ in range(shape.layers):
+        groups = rng.permutation(shape.kv_heads)
+        found.append(np.concatenate([group * per_group + rng.permutation(per_group) for group in groups]).tolist())
+    return found
+
+
+def heads_in(comparison: Comparison) -> dict[int, Any]:
+    layers = comparison.to_json()["derivation"]["layers"]
+    return {layer["b"]: layer["heads"] for layer in layers}
+
+
+def named(comparison: Comparison) -> set[str]:
+    return {step.kind for step in comparison.operations} & OF_HEADS
+
+
+@pytest.mark.parametrize("name", ["c-zh-1x", "d-zh-1x", "g-zh-1x", "k-zh-0.4x", "s-width-pruned", "m-zh-0.4x"])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_heads_of_trained_copies_are_found(name: str, hidden: bool, tmp_path: Path) -> None:
+    root = load_truth(ZOO / name)["parent"]
+    shape, _ = load_model(ZOO / name)
+    steps = [
+        step
+        for step in (HIDDEN if hidden else [PERMUTED])
+        if step["kind"] != "rotate_residual" or shape.family != "gpt2"
+    ]
+    folder, _ = derive(name, tmp_path / "b", *steps)
+    comparison = compare(ZOO / root, folder)
+    expected = true_order(shape, 3)
+    for layer, found in heads_in(comparison).items():
+        assert found["sources"] == expected[layer]
+        assert found["values"] == ("mixed" if hidden else "kept")
+        assert (found["unrecognised"], found["missing"], found["copied"]) == (0, 0, 0)
+    assert named(comparison) == ({"heads_permuted", "values_mixed"} if hidden else {"heads_permuted"})
+
+
+@pytest.mark.parametrize("name", ["a-zh-1x", "c-solar", "d-grown", "g-dropped", "q-pangu", "s-zh-0.5x"])
+def test_nothing_is_said_of_heads_that_stayed_where_they_were(name: str) -> None:
+    comparison = compare(ZOO / load_truth(ZOO / name)["parent"], ZOO / name)
+    assert named(comparison) == set()
+    known = [found for found in heads_in(comparison).values() if found and found["a"]]
+    assert known
+    assert all(found["sources"] == list(range(found["b"])) for found in known)
+    assert {(found["order"], found["values"]) for found in known} == {("kept", "kept")}
+
+
+def test_independent_models_have_no_heads_in_common() -> None:
+    for a, b in (("a", "b"), ("c", "d"), ("a", "a-order2")):
+        assert set(heads_in(compare(ZOO / a, ZOO / b)).values()) == {None}
+
+
+def test_heads_of_a_new_layer_are_recognised_nowhere() -> None:
+    found = heads_in(compare(ZOO / "a", ZOO / "a-inserted"))
+    for layer in (2, 5):
+        assert found[layer]["sources"] == [None] * 4
+        assert (found[layer]["a"], found[layer]["unrecognised"]) == (0, 4)
+    assert found[3]["sources"] == [0, 1, 2, 3]
+
+
+def keep_heads(shape: Shape, weights: Weights, groups: list[int]) -> dict[str, Any]:
+    """The heads of these key-value groups alone."""
+    size, per_group = shape.head_dim, shape.heads // shape.kv_heads
+    kv = np.concatenate([np.arange(g * size, (g + 1) * size) for g in groups])
+    query = np.concatenate([np.arange(g * per_group * size, (g + 1) * per_group * size) for g in groups])
+    changed = dict(weights)
+    for layer in range(shape.layers):
+        place = f"model.layers.{layer}.self_attn"
+        for part, rows in (("q", query), ("k", kv), ("v", kv)):
+            changed[f"{place}.{part}_proj.weight"] = weights[f"{place}.{part}_proj.weight"][rows]
+        changed[f"{place}.o_proj.weight"] = weights[f"{place}.o_proj.weight"][:, query]
+    return changed
+
+
+def test_dropped_heads_are_counted(tmp_path: Path) -> None:
+    shape, weights = load_model(ZOO / "a-zh-0.2x")
+    small = Shape(**{**shape.to_dict(), "heads": 2, "kv_heads": 1, "head_size": shape.head_dim})
+    save_weights(tmp_path / "b", small, keep_heads(shape, weights, [1]))
+    (tmp_path / "b" / "tokenizer.json").write_bytes((ZOO / "a" / "tokenizer.json").read_bytes())
+    comparison = compare(ZOO / "a", tmp_path / "b")
+    assert {tuple(found["sources"]) for found in heads_in(comparison).values()} == {(2, 3)}
+    assert {(found["a"], found["b"], found["missing"]) for found in heads_in(comparison).values()} == {(4, 2, 2)}
+    assert named(comparison) == {"heads_pruned"}
+    grown = compare(tmp_path / "b", ZOO / "a")
+    assert {tuple(found["sources"]) for found in heads_in(grown).values()} == {(None, None, 0, 1)}
+    assert named(grown) == {"heads_added"}
+
+
+@pytest.mark.parametrize("name", ["a", "g", "k", "m", "q-pangu"])
+def test_tensors_of_permuted_heads_are_put_back(name: str, tmp_path: Path) -> None:
+    folder, _ = derive(
+        name, tmp_path / "b", PERMUTED, {"kind": "permute_units", "seed": 3}, {"kind": "permute_residual", "seed": 3}
+    )
+    tensors = compare(ZOO / name, folder).map.tensors
+    assert tensors.count("frozen") == len(tensors.states)
+
+
+def test_low_rank_updates_are_seen_in_heads_that_moved(tmp_path: Path) -> None:
+    plain = compare(ZOO / "a", ZOO / "a-low-rank").map.tensors
+    folder, _ = derive("a-low-rank", tmp_path / "b", PERMUTED)
+    moved = compare(ZOO / "a", folder).map.tensors
+    assert moved.rank == plain.rank == 8
+    assert len(moved.low_rank) == len(plain.low_rank)
+    assert [state.state for state in moved.states] == [state.state for state in plain.states]
+
+
+def test_coefficients_of_a_merge_whose_heads_moved(tmp_path: Path) -> None:
+    models = [load_model(ZOO / name) for name in ("a-zh-1x", "a-code-tuned")]
+    merged = apply_merge("linear", [weights for _, weights in models], coefficients=[0.7, 0.3])
+    outcome = apply_operation(models[0][0], merged, PERMUTED)
+    save_weights(tmp_path / "b", outcome.shape, outcome.weights)
+    (tmp_path / "b" / "tokenizer.json").write_bytes((ZOO / "a" / "tokenizer.json").read_bytes())
+    found = compare(ZOO / "a-zh-1x", tmp_path / "b", also=[ZOO / "a-code-tuned"]).merge
+    assert found is not None
+    assert found.total is not None
+    assert found.plain
+    assert np.abs(np.array(found.total.coefficients) - [0.7, 0.3]).max() < 0.01
