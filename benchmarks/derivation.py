@@ -2,11 +2,11 @@
 
     python benchmarks/derivation.py [PART]... [--more FOLDER] [--side SIDE] [--lines]
 
-PART is ``map`` (layers, new and pruned units, expert origins), ``merges``, ``direction`` or ``given``; all without one. Development and
-held-out lineages are counted apart; no threshold was chosen on the latter. Every trained descendant of the zoo meets its parent; recipes
-of the arena are applied to the bases and their heirs, and what they say that they did is the truth. ``--more`` names a folder of further
-trained models (`homolog lab build benchmarks/chains/*.toml --out FOLDER`, with the zoo's models in the same folder): children of children,
-which the zoo lacks. ``--lines`` prints every pair that was wrong.
+PART is ``map`` (layers, new and pruned units, expert origins), ``heads``, ``merges``, ``direction`` or ``given``; all without one.
+Development and held-out lineages are counted apart; no threshold was chosen on the latter. Every trained descendant of the zoo meets its
+parent; recipes of the arena are applied to the bases and their heirs, and what they say that they did is the truth. ``--more`` names a
+folder of further trained models (`homolog lab build benchmarks/chains/*.toml --out FOLDER`, with the zoo's models in the same folder):
+children of children, which the zoo lacks. ``--lines`` prints every pair that was wrong.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from homolog.align.agreement import measure_agreement
+from homolog.align.body import read_body
+from homolog.align.head_map import CARRIED, compare_heads
+from homolog.align.heads import Attention, list_attention, read_attention
 from homolog.arena.recipes import Step
 from homolog.arena.zoo import Zoo, read_zoo
+from homolog.checkpoint.open import open_checkpoint
 from homolog.lab.merges import apply_merge
 from homolog.lab.operations import apply_operation
 from homolog.lab.shape import Shape, Weights
 from homolog.lab.store import load_model, save_weights
 from homolog.pipeline import compare
+from homolog.roles.resolve import resolve
 
 ZOO = Path(__file__).parent.parent / "tests" / "zoo"
 SIDES = ("development", "held out")
@@ -263,6 +269,110 @@ def measure_map(zoo: Zoo, *, lines: bool) -> None:
         tally.show(f"recomputed: {name}")
 
 
+def measure_heads(zoo: Zoo, *, lines: bool) -> None:
+    """Heads of trained children and of bases beside their parents, as they are and disguised; and of independent models in body frames."""
+    names = ("heads", "values", "permutations named")
+    tallies: dict[str, Tally] = {}
+    for name, record in zoo.records.items():
+        parent = str(record.truth.get("parent") or name)
+        if parent not in zoo.records or (parent == name and not _heirs(zoo, name)):
+            continue
+        shape, _ = load_model(record.folder)
+        layers = read_truth(zoo.records[parent].truth["shape"]["layers"], record.truth.get("operations") or []).layers
+        for disguise, steps in _list_head_changes(shape).items():
+            if parent == name and not steps:
+                continue  # the same numbers
+            with derived(zoo, name, steps) as (folder, facts):
+                comparison = compare(zoo.records[parent].folder, folder)
+            for part in names:
+                tallies.setdefault(f"{disguise}: {part}", Tally())
+            _check_heads(zoo, name, disguise, comparison, shape, layers, facts, tallies, lines=lines)
+    for part in sorted(tallies, key=lambda part: names.index(part.rpartition(": ")[2])):
+        tallies[part].show(part)
+    _measure_strangers(zoo)
+
+
+def _list_head_changes(shape: Shape) -> dict[str, tuple[Step, ...]]:
+    permuted: Step = {"kind": "permute_heads", "seed": 5}
+    mixed: Step = {"kind": "mix_values", "seed": 5}
+    turned = "permute_residual" if shape.family in ("gpt2", "pangu") else "rotate_residual"
+    hidden: tuple[Step, ...] = tuple({"kind": kind, "seed": 5} for kind in ("rescale", "permute_units", turned))
+    found: dict[str, tuple[Step, ...]] = {
+        "as they are": (),
+        "heads permuted": (permuted,),
+        "values mixed": (mixed,),
+        "fully disguised": (permuted, mixed, *hidden),
+    }
+    if shape.family != "gpt2" and shape.kv_heads > 1:
+        found["pruned"] = ({"kind": "prune_heads", "groups": shape.kv_heads // 2},)
+        found["pruned and fully disguised"] = (*found["pruned"], mixed, *hidden)
+    return found
+
+
+def _check_heads(
+    zoo: Zoo,
+    name: str,
+    disguise: str,
+    comparison: Any,
+    shape: Shape,
+    layers: Sequence[int | None],
+    facts: Facts,
+    tallies: Mapping[str, Tally],
+    *,
+    lines: bool,
+) -> None:
+    side, found = _side(zoo, name), comparison.map.heads
+    orders = next((step["facts"]["heads"] for step in facts if "heads" in step["facts"]), None)
+    mixed = any(step["kind"] == "mix_values" for step in facts)
+    for layer, source in enumerate(layers):
+        if source is None:
+            continue
+        expected = orders[layer] if orders else list(range(shape.heads))
+        sources = found[layer].sources if layer in found else ()
+        right = sum(x == y for x, y in itertools.zip_longest(sources, expected))
+        tallies[f"{disguise}: heads"].add(side, right, len(expected))
+        values = found[layer].values if layer in found else "none"
+        tallies[f"{disguise}: values"].add(side, int(values == ("mixed" if mixed else "kept")), 1)
+        if lines and right < len(expected):
+            print(f"  heads: {name} {disguise}: layer {layer}: {sources} for {expected}")
+    named = any(step.kind == "heads_permuted" for step in comparison.operations)
+    moved = any(order != sorted(order) for order in orders or ())
+    tallies[f"{disguise}: permutations named"].add(side, int(named == moved), 1)
+    if lines and named != moved:
+        print(f"  named: {name} {disguise}: {[step.kind for step in comparison.operations]}")
+
+
+def _measure_strangers(zoo: Zoo) -> None:
+    """The most that a head of one base resembles any head of another in their body frame."""
+    bases = [name for name, record in zoo.records.items() if not record.truth["ancestors"]]
+    most: dict[str, list[float]] = {side: [] for side in SIDES}
+    opened: dict[str, tuple[Any, Any, list[Attention]]] = {}
+    for name in bases:
+        with open_checkpoint(zoo.records[name].folder) as checkpoint:
+            anatomy = resolve(checkpoint)
+            heads = [read_attention(checkpoint, anatomy, layer) for layer in list_attention(anatomy)]
+            known = [found for found in heads if isinstance(found, Attention)]
+            opened[name] = read_body(checkpoint, anatomy), anatomy, known
+    for first, second in itertools.combinations(bases, 2):
+        frame = measure_agreement(opened[first][0], opened[second][0]).frame
+        if frame is None:
+            continue
+        held_out = {_side(zoo, first), _side(zoo, second)} == {SIDES[1]}
+        mine, theirs = (
+            [found.turn(basis) for found in opened[name][2]] for name, basis in ((first, frame.a), (second, frame.b))
+        )
+        likeness = max(float(compare_heads(x, y).max()) for x in mine for y in theirs)
+        most[SIDES[held_out]].append(likeness)
+    for side, found in most.items():
+        if found:
+            found.sort()
+            above = sum(value >= CARRIED for value in found)
+            print(
+                f"{'independent bases: likest two heads of a pair':48s} {side:12s} median {found[len(found) // 2]:.3f}, "
+                f"largest {found[-1]:.3f}, {above} of {len(found)} pairs at {CARRIED} or above"
+            )
+
+
 def _sources(zoo: Zoo) -> list[str]:
     """Bases with descendants, and of each the first heir of its shape."""
     found = []
@@ -399,7 +509,13 @@ def _side(zoo: Zoo, name: str) -> str:
 
 def main() -> None:
     """Measure what was asked for."""
-    parts = {"map": measure_map, "merges": measure_merges, "direction": measure_direction, "given": measure_given}
+    parts = {
+        "map": measure_map,
+        "heads": measure_heads,
+        "merges": measure_merges,
+        "direction": measure_direction,
+        "given": measure_given,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
     parser.add_argument("--more", type=Path, default=ZOO, help="a folder with the zoo's models and further ones")

@@ -56,6 +56,24 @@ def test_kept_units_are_those_of_the_facts() -> None:
 
 
 @pytest.mark.parametrize("shape", [LLAMA, QWEN, GROUPED], ids=lambda shape: shape.family)
+@pytest.mark.parametrize(("kind", "arguments"), [("prune_heads", {"groups": 1}), ("permute_heads", {"seed": 1})])
+def test_heads_are_those_of_the_facts(shape: Shape, kind: str, arguments: dict[str, int]) -> None:
+    before, outcome, facts = do(shape, kind, **arguments)
+    size = shape.head_dim
+    for layer, heads in enumerate(facts["heads"]):
+        place = f"model.layers.{layer}.self_attn"
+        assert len(heads) == outcome.shape.heads
+        for new, old in enumerate(heads):
+            rows, was = slice(new * size, (new + 1) * size), slice(old * size, (old + 1) * size)
+            assert np.array_equal(
+                outcome.weights[f"{place}.q_proj.weight"][rows], before[f"{place}.q_proj.weight"][was]
+            )
+            assert np.array_equal(
+                outcome.weights[f"{place}.o_proj.weight"][:, rows], before[f"{place}.o_proj.weight"][:, was]
+            )
+
+
+@pytest.mark.parametrize("shape", [LLAMA, QWEN, GROUPED], ids=lambda shape: shape.family)
 def test_kept_channels_are_those_of_the_facts_and_the_heads_stay(shape: Shape) -> None:
     before, outcome, facts = do(shape, "prune_residual", channels=16)
     kept = facts["kept_channels"]

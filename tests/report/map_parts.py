@@ -189,3 +189,24 @@ def given() -> Json:
         "text": "A and B both descend from C, and neither from the other: B is no closer to A than that explains",
         "absent": None,
     }
+
+
+def heads(sources: list[int | None], of: int) -> Json:
+    """The heads of one layer of B, as many of A's as named."""
+    known = [source for source in sources if source is not None]
+    return {
+        "b": len(sources),
+        "a": of,
+        "carried": len(known),
+        "unrecognised": len(sources) - len(known),
+        "copied": len(known) - len(set(known)),
+        "missing": of - len(set(known)),
+        "order": "none" if len(known) < 2 else "kept" if known == sorted(known) else "permuted",
+        "sources": list(sources),
+        "groups": list(sources),
+        "groups_of_a": of,
+        "likeness": 0.91 if known else None,
+        "values": "kept" if known else "none",
+        "values_left": 0.2 if known else None,
+        "absent": None,
+    }

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from tests.report.map_parts import block, merges, moved_experts, source, tensors, upcycled_experts
+from tests.report.map_parts import block, heads, merges, moved_experts, source, tensors, upcycled_experts
 from tests.report.samples import SAMPLES, related, upcycled
 
 from homolog.report.absence import shorten_reason
@@ -14,6 +14,7 @@ from homolog.report.columns import arrange_columns
 from homolog.report.derived import arrange_derived
 from homolog.report.document import arrange
 from homolog.report.experts import arrange_experts
+from homolog.report.heads import arrange_heads
 from homolog.report.html import render
 from homolog.report.tensors import arrange_tensors
 
@@ -204,3 +205,46 @@ def test_the_line_of_operations_names_all_of_them(name: str) -> None:
     done = arrange(sample)["done"]
     kinds = {step["kind"] for step in sample["derivation"]["operations"]}
     assert len([part for part in done.split("; ") if part]) == len(kinds)
+
+
+def test_heads_that_stayed_are_one_sentence() -> None:
+    sample = related()
+    for layer in sample["derivation"]["layers"]:
+        layer["heads"] = heads([0, 1, 2, 3], 4)
+    arranged = arrange_heads(sample["derivation"]["layers"])
+    assert arranged is not None
+    assert arranged["all"]
+    assert arranged["grid"] is None
+    page = render(sample)
+    assert f"All {4 * len(sample['derivation']['layers'])} attention heads of B are heads of A, in their order." in page
+    assert "Heads by layer" not in page
+    assert "注意力头都是 A 的注意力头" in render(sample, lang="zh")
+
+
+def test_heads_that_moved_are_a_grid() -> None:
+    layers: list[Any] = [
+        {"b": 0, "heads": heads([0, 1, 2], 3)},
+        {"b": 1, "heads": heads([2, None, 0], 3)},
+        {"b": 2, "heads": heads([0, 1], 3)},
+        {"b": 3, "heads": heads([None, None, None], 0) | {"groups_of_a": 0, "missing": 0}},
+        {"b": 4, "heads": None},
+    ]
+    layers[1]["heads"]["values"] = "mixed"
+    arranged = arrange_heads(layers)
+    assert arranged is not None
+    assert (arranged["n"], arranged["of"], arranged["moved"], arranged["mixed"]) == ("7", "11", "1", "1")
+    assert arranged["missing"] == "2"
+    assert arranged["grid"]["layers"] == [0, 1, 2, 3]
+    texts = [[cell["text"] for cell in row["cells"]] for row in arranged["grid"]["rows"]]
+    assert texts == [["0", "2", "0", "–"], ["1", "–", "1", "–"], ["2", "0", "", "–"]]
+    assert [cell["state"] for cell in arranged["grid"]["rows"][0]["cells"]] == ["frozen", "moved", "frozen", "new"]
+    assert [row["values"] for row in arranged["table"]] == ["kept", "mixed", "kept", "–"]
+
+
+def test_heads_that_were_not_looked_up_leave_no_trace_or_their_reason() -> None:
+    assert arrange_heads([{"b": 0}, {"b": 1, "heads": None}, {"b": 2, "heads": heads([None], 0)}]) is None
+    why = heads([], 0) | {"absent": "layer 0 of A: it holds numbers that are not finite"}
+    arranged = arrange_heads([{"b": 0, "heads": why}])
+    assert arranged is not None
+    assert arranged["absent"] == ["layer 0 of A: it holds numbers that are not finite"]
+    assert arranged["table"] == []

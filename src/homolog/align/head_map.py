@@ -16,11 +16,11 @@ from homolog.align.matching import cosines
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 
-__all__ = ["HeadMap", "ValueMap", "assign", "compare_heads", "match_heads"]
+__all__ = ["CARRIED", "HeadMap", "ValueMap", "assign", "compare_heads", "match_heads"]
 
 Indices = npt.NDArray[np.intp]
 
-_CARRIED = 0.2
+CARRIED = 0.2
 """Likeness from which a head is another one's. In body frames heads of independent models of the zoo's development lineages reach 0.17,
 heads drawn anew beside the keys and values of old ones 0.11; those of copies after as much training on another language have 0.31."""
 
@@ -75,7 +75,7 @@ def match_heads(a: Attention, b: Attention, frame: Frame | None) -> HeadMap:
     found = _assign_in_groups(scores, a, b) if a.per_group == b.per_group else assign(scores)
     rows = np.arange(b.heads)
     nearest = scores.argmax(axis=1)
-    found = np.where((found >= 0) & (scores[rows, found] >= _CARRIED), found, -1)
+    found = np.where((found >= 0) & (scores[rows, found] >= CARRIED), found, -1)
     found = np.where((found < 0) & (scores[rows, nearest] >= _COPIED), nearest, found)
     likeness = np.where(found >= 0, scores[rows, found], scores[rows, nearest])
     groups = _groups_of(found, a, b)

@@ -51,19 +51,21 @@ def sort_units(shape: Shape, weights: Weights) -> Outcome:
 def permute_heads(shape: Shape, weights: Weights, *, seed: int) -> Outcome:
     """Key-value groups in a new order, and the query heads within each group. Keeps the function."""
     rng = np.random.default_rng(seed)
+    orders: list[list[int]] = []
     if shape.family == "gpt2":
-        return Outcome(shape, _permute_gpt2_heads(shape, weights, rng))
+        return Outcome(shape, _permute_gpt2_heads(shape, weights, rng, orders), facts={"heads": orders})
     per_group, changed = shape.heads // shape.kv_heads, dict(weights)
     for place in attention_places(shape):
         groups = rng.permutation(shape.kv_heads)
         heads = np.concatenate([group * per_group + rng.permutation(per_group) for group in groups])
+        orders.append(heads.tolist())
         kv, query = dimensions_of(groups, shape.head_dim), dimensions_of(heads, shape.head_dim)
         for name, order in (("q", query), ("k", kv), ("v", kv)):
             for part in ("weight", "bias"):
                 if (key := f"{place}.{name}_proj.{part}") in weights:
                     changed[key] = weights[key][order]
         changed[f"{place}.o_proj.weight"] = weights[f"{place}.o_proj.weight"][:, query]
-    return Outcome(shape, changed)
+    return Outcome(shape, changed, facts={"heads": orders})
 
 
 @register(frozenset(MIXTURES))
@@ -189,12 +191,14 @@ def _reorder_units(weights: Weights, choose: Callable[[npt.NDArray[np.float32]],
     return changed
 
 
-def _permute_gpt2_heads(shape: Shape, weights: Weights, rng: np.random.Generator) -> Weights:
-    """Heads of the fused query, key and value matrix, and the rows of the output matrix that read them."""
+def _permute_gpt2_heads(shape: Shape, weights: Weights, rng: np.random.Generator, orders: list[list[int]]) -> Weights:
+    """Heads of the fused query, key and value matrix, and the rows of the output matrix that read them; ``orders`` takes the new orders."""
     changed = dict(weights)
     for layer in range(shape.layers):
         place = f"{layer_place(shape, layer)}.attn"
-        order = dimensions_of(rng.permutation(shape.heads), shape.head_dim)
+        heads = rng.permutation(shape.heads)
+        orders.append(heads.tolist())
+        order = dimensions_of(heads, shape.head_dim)
         fused = np.concatenate([part * shape.width + order for part in range(3)])
         changed[f"{place}.c_attn.weight"] = weights[f"{place}.c_attn.weight"][:, fused]
         changed[f"{place}.c_attn.bias"] = weights[f"{place}.c_attn.bias"][fused]

@@ -1,4 +1,4 @@
-"""The map beyond layers, arranged: experts, vocabulary, tensors, low-rank differences, merges, and a third model. Only what is there."""
+"""The map beyond layers, arranged: experts, heads, vocabulary, tensors, low-rank differences, merges, a third model. Only what is there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from homolog.report.charts.merges import MARKS, draw_coefficients
 from homolog.report.experts import arrange_experts
 from homolog.report.format import clean, count, fine_percent, number, percent
+from homolog.report.heads import arrange_heads
 from homolog.report.language import t
 from homolog.report.tensors import arrange_low_rank, arrange_tensors, share_out
 from homolog.report.words import tell
@@ -21,6 +22,7 @@ def arrange_derived(derivation: Json, drawn: dict[str, Any]) -> dict[str, Any] |
     """Every part of the map that the comparison holds; pictures go into ``drawn``. ``None`` if there is none."""
     parts = {
         "experts": arrange_experts(_present(derivation, "experts")),
+        "heads": arrange_heads(derivation.get("layers") or ()),
         "vocabulary": _arrange_vocabulary(_present(derivation, "vocabulary")),
         "tensors": arrange_tensors(_present(derivation, "tensors")),
         "low_rank": arrange_low_rank(_present(derivation, "low_rank")),

@@ -1,4 +1,4 @@
-"""FFNs and the residual stream made wider and narrower."""
+"""FFNs, heads and the residual stream made wider and narrower."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from homolog.errors import UsageError
-from homolog.lab.parts import Ffn, fold_gains, gain_names, list_ffns, residual_axes, written
+from homolog.lab.parts import (
+    Ffn,
+    attention_places,
+    dimensions_of,
+    fold_gains,
+    gain_names,
+    list_ffns,
+    residual_axes,
+    written,
+)
 from homolog.lab.registry import DECODERS, DENSE, Outcome, register
 from homolog.lab.shape import Shape, Weights
 
-__all__ = ["prune_ffn", "prune_residual", "widen_ffn", "widen_residual"]
+__all__ = ["prune_ffn", "prune_heads", "prune_residual", "widen_ffn", "widen_residual"]
 
 
 @register(DENSE)
@@ -48,6 +57,28 @@ def prune_ffn(shape: Shape, weights: Weights, *, units: int) -> Outcome:
         changed |= ffn.take(weights, keep)
         kept.append(keep.tolist())
     return Outcome(replace(shape, ffn=units), changed, facts={"kept_units": kept})
+
+
+@register(DECODERS)
+def prune_heads(shape: Shape, weights: Weights, *, groups: int) -> Outcome:
+    """Keep the ``groups`` key-value heads of largest |value| · |output| in every layer, in their order, with the queries that read them."""
+    if not 0 < groups < shape.kv_heads:
+        raise UsageError(f"prune_heads: groups {groups} of {shape.kv_heads}")
+    size, per_group, changed, kept = shape.head_dim, shape.heads // shape.kv_heads, dict(weights), []
+    for place in attention_places(shape):
+        value, output = (weights[f"{place}.{name}_proj.weight"] for name in ("v", "o"))
+        importance = np.linalg.norm(value.reshape(shape.kv_heads, -1), axis=1)
+        importance *= np.linalg.norm(output.T.reshape(shape.kv_heads, -1), axis=1)
+        keep = np.sort(np.argsort(-importance, kind="stable")[:groups])
+        heads = (keep[:, None] * per_group + np.arange(per_group)).ravel()
+        for name, rows in (("q", heads), ("k", keep), ("v", keep)):
+            for part in ("weight", "bias"):
+                if (key := f"{place}.{name}_proj.{part}") in weights:
+                    changed[key] = weights[key][dimensions_of(rows, size)]
+        changed[f"{place}.o_proj.weight"] = output[:, dimensions_of(heads, size)]
+        kept.append(heads.tolist())
+    smaller = replace(shape, heads=groups * per_group, kv_heads=groups, head_size=size)
+    return Outcome(smaller, changed, facts={"heads": kept})
 
 
 @register(DECODERS)
