@@ -8,6 +8,7 @@ from math import log10
 
 from homolog.derivation.layers import Inherited
 from homolog.probes.agreement import ENOUGH, BodyFinding
+from homolog.probes.attention import HeadFinding
 from homolog.probes.bounds import (
     combine_planned,
     log10_fixed_points,
@@ -181,13 +182,15 @@ def decide(evidence: Evidence) -> Verdict:
         return _agreeing(evidence, headline)
     if evidence.body.related:
         return _related_by_body(evidence)
+    if evidence.body.in_part:
+        return _related_in_part(evidence)
     if headline is None:
         return _inconclusive(evidence, "no exact test could be carried out on this pair")
     if headline <= _WEAK:
         return _inconclusive(
             evidence, f"indices agree more than chance explains (p = 10^{headline:.1f}), but not beyond dispute"
         )
-    if evidence.body.value is not None and not evidence.body.ordinary:
+    if evidence.body.remarkable:
         return _inconclusive(evidence, _beyond_the_bank(evidence.body))
     by_index = any(f.groups for f in evidence.findings if f.probe in _FFN)
     if not by_index and not evidence.body.clears:
@@ -264,19 +267,56 @@ def _related_by_body(evidence: Evidence) -> Verdict:
         "have one partner in the other model that all their vectors point to, whatever the order of units and the basis of the residual "
         f"stream; {body.pairs} pairs of independent models reach {body.most:.1%} at most."
     )
-    if body.outside:
-        sentence += f" That was measured on models of other sizes: these have {', '.join(body.outside)}."
-    strength = (
-        f"beyond all {body.pairs} pairs of {body.models} independent models; calibrated, so that no figure below 1 in {body.models + 1} "
-        "can be given"
-    )
+    if share <= ENOUGH:
+        sentence += f" And {_heads_agree(body.heads)}."
+    sentence += _other_sizes(body)
+    strength = _calibrated(body.pairs, body.models)
     inherited = evidence.inherited
     if inherited is not None and inherited.high < 0.5 and body.agreement.a_in_b.median < 0.5:
         return Verdict("partly_related", sentence, strength, body.log10_p, 2, None, (), ("distilled",))
     return Verdict("related", sentence, strength, body.log10_p, 2)
 
 
+def _related_in_part(evidence: Evidence) -> Verdict:
+    """Tier 2, where attention agrees and FFNs do not, or where most units of some layers agree and those of most layers do not."""
+    body = evidence.body
+    if body.heads.related:
+        known = (
+            "are not of one kind" if body.value is None else f"are not recognised ({body.value:.1%} of the units agree)"
+        )
+        sentence = (
+            f"The weights support common descent of the attention of B, on calibrated and not exact evidence: {_heads_agree(body.heads)}. "
+            f"Its FFNs {known}."
+        )
+        strength, p = _calibrated(body.heads.pairs, body.heads.models), body.heads.log10_p
+    else:
+        sentence = (
+            f"The weights support common descent for part of B, on calibrated and not exact evidence: {body.agreement.best_layer:.0%} of "
+            "the FFN units of one layer have one partner in the other model that all their vectors point to, where no layer of "
+            f"{body.pairs} pairs of independent models exceeds {body.layer_most:.1%}; in the median layer it is {body.agreement.body:.1%}."
+        )
+        strength, p = _calibrated(body.pairs, body.models), None
+    return Verdict("partly_related", sentence + _other_sizes(body), strength, p, 2, None, (), ("distilled",))
+
+
+def _heads_agree(heads: HeadFinding) -> str:
+    return (
+        "in the median layer heads that read and write alike also ask alike (cosine "
+        f"{heads.agreement.value:.2f}, where {heads.pairs} pairs of independent models reach {heads.most:.2f} at most)"
+    )
+
+
+def _other_sizes(body: BodyFinding) -> str:
+    return f" That was measured on models of other sizes: these have {', '.join(body.outside)}." if body.outside else ""
+
+
+def _calibrated(pairs: int, models: int) -> str:
+    return f"beyond all {pairs} pairs of {models} independent models; calibrated, so that no figure below 1 in {models + 1} can be given"
+
+
 def _beyond_the_bank(body: BodyFinding) -> str:
+    if not body.heads.ordinary:
+        return f"{_heads_agree(body.heads)}: too much for chance, too little for descent"
     agreeing = f"{body.agreement.body:.1%} of the FFN units of the median layer agree in all their vectors"
     if body.most is None:
         return f"{agreeing}, and there is nothing to set that beside: {body.absent}"

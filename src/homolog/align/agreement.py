@@ -12,7 +12,7 @@ that are copies of each other stand in nobody's way, and chance has as few units
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
@@ -22,10 +22,10 @@ import numpy.typing as npt
 from homolog.align.body import Block, Body
 from homolog.align.matching import unit_rows
 from homolog.align.residual import Frame
-from homolog.align.rotation import fit_body_frame
+from homolog.align.rotation import fit_body_frame, measure_fit
 from homolog.checkpoint.base import Array
 
-__all__ = ["Agreement", "DirectedAgreement", "match_units", "measure_agreement"]
+__all__ = ["NOTHING", "Agreement", "DirectedAgreement", "match_units", "measure_agreement", "prefer_heads"]
 
 _TESTED = 256
 """Units of a truncated FFN that are looked up among all that the other side has kept."""
@@ -46,25 +46,32 @@ class DirectedAgreement:
         return float(np.median(list(self.by_layer.values()))) if self.by_layer else 0.0
 
 
-_NOTHING = DirectedAgreement({}, {})
+NOTHING = DirectedAgreement({}, {})
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """How far two bodies agree, or why that could not be asked."""
 
-    b_in_a: DirectedAgreement = _NOTHING
-    a_in_b: DirectedAgreement = _NOTHING
+    b_in_a: DirectedAgreement = NOTHING
+    a_in_b: DirectedAgreement = NOTHING
     fit: float = 0.0
-    """Mean squared cosine of partners' gates in the body frame."""
+    """Mean squared cosine of partners' gates in that frame."""
     frame: Frame | None = None
-    """Of the two bodies."""
-    given: DirectedAgreement = _NOTHING
+    """Of the two bodies: fitted to gates, or to attention where units agree more in that one."""
+    given: DirectedAgreement = NOTHING
     """Units of B looked up in A in another frame, that of the embeddings or of the files: never the statistic, because universal
     features at the ends of the stack agree there in unrelated models."""
     absent: str | None = None
     signless: bool = False
     """Whether gates were compared up to their sign, because in one of the bodies they stand beside their opposites."""
+    by_heads: bool = False
+    """Whether the frame is the one fitted to attention."""
+
+    @property
+    def best_layer(self) -> float:
+        """The largest share of any layer, in either direction: what is left where most layers are new."""
+        return max([*self.b_in_a.by_layer.values(), *self.a_in_b.by_layer.values()], default=0.0)
 
     @property
     def body(self) -> float:
@@ -82,9 +89,23 @@ def measure_agreement(a: Body, b: Body, given: Frame | None = None) -> Agreement
     signless = a.signless or b.signless
     frame, fit = fit_body_frame(a, b, signless=signless)
     look_up = partial(_look_up, signless=signless)
-    known = _NOTHING if given is None else look_up(b, a, Frame(given.b, given.a))
+    known = NOTHING if given is None else look_up(b, a, Frame(given.b, given.a))
     forth, back = look_up(b, a, Frame(frame.b, frame.a)), look_up(a, b, frame)
     return Agreement(forth, back, fit, frame, known, signless=signless)
+
+
+def prefer_heads(a: Body, b: Body, agreement: Agreement, frame: Frame) -> Agreement:
+    """The agreement of two bodies in a frame that was fitted to attention alone, if it is larger than ``agreement``; else ``agreement``.
+
+    No vector of a unit had a say in that frame, so all of them are witnesses.
+    """
+    signless = agreement.signless
+    look_up = partial(_look_up, signless=signless)
+    found = Agreement(look_up(b, a, Frame(frame.b, frame.a)), look_up(a, b, frame), by_heads=True, signless=signless)
+    if found.body <= agreement.body:
+        return agreement
+    fit = measure_fit(a, b, frame, signless=signless)
+    return replace(found, frame=frame, fit=fit, given=agreement.given)
 
 
 def match_units(a: Body, b: Body, agreement: Agreement) -> tuple[tuple[list[Array], ...], tuple[list[Array], ...]]:

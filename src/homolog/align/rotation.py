@@ -22,7 +22,7 @@ from homolog.align.matching import unit_rows
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 
-__all__ = ["fit_body_frame", "shorten"]
+__all__ = ["fit_body_frame", "measure_fit", "shorten"]
 
 _ROUNDS = 30
 _WIDEST = 256
@@ -57,6 +57,19 @@ def fit_body_frame(a: Body, b: Body, *, signless: bool = False) -> tuple[Frame, 
     turn, fit = _rematch(gates_a, gates_b, guess, signless=signless)
     # x @ (basis_a turn) and y @ basis_b share a frame; with a stream wider than the other, its surplus directions have no partner.
     return Frame(basis_a @ turn, basis_b), fit
+
+
+def measure_fit(a: Body, b: Body, frame: Frame, *, signless: bool = False) -> float:
+    """How well gates agree in a given frame: as `fit_body_frame` says of its own."""
+    gates = [
+        unit_rows(
+            np.concatenate([shorten(block, len(body.blocks), gated=body.gated)[0] @ basis for block in body.blocks])
+        )
+        for body, basis in ((a, frame.a), (b, frame.b))
+    ]
+    cosine = gates[0] @ gates[1].T
+    squares = _find_partners(np.asarray(np.abs(cosine) if signless else cosine))[2]
+    return float(squares.sum()) / min(len(gates[0]), len(gates[1]))
 
 
 def _guess(a: Sequence[Parts], b: Sequence[Parts]) -> Array:
@@ -123,20 +136,24 @@ def _rematch(a: Array, b: Array, turn: Array, *, signless: bool) -> tuple[Array,
     fit = 0.0
     for _ in range(_ROUNDS):
         signed = (a @ turn) @ b.T
-        cosine = np.abs(signed) if signless else signed
-        best_b, best_a = cosine.argmax(axis=1), cosine.argmax(axis=0)
-        mutual = np.flatnonzero(best_a[best_b] == np.arange(len(a)))
-        partners = best_b[mutual]
-        weights = np.maximum(cosine[mutual, partners], 0.0) ** 2
+        mutual, partners, weights = _find_partners(np.asarray(np.abs(signed) if signless else signed))
         fit = float(weights.sum()) / min(len(a), len(b))
         found = np.concatenate([mutual, partners])
         if before is not None and np.array_equal(found, before):
             break
         before = found
         if signless:
-            weights = weights * np.sign(signed[mutual, partners])
-        turn = _nearest_rotation((a[mutual] * weights[:, None]).T @ b[partners])
+            weights = np.asarray(weights * np.sign(signed[mutual, partners]), dtype=np.float32)
+        turn = _nearest_rotation(np.asarray((a[mutual] * weights[:, None]).T @ b[partners]))
     return turn, fit
+
+
+def _find_partners(cosine: Array) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Array]:
+    """Mutual nearest gates, A's and B's, and the squares of their cosines."""
+    best_b, best_a = cosine.argmax(axis=1), cosine.argmax(axis=0)
+    mutual = np.flatnonzero(best_a[best_b] == np.arange(len(cosine)))
+    partners = best_b[mutual]
+    return mutual, partners, np.maximum(cosine[mutual, partners], 0.0) ** 2
 
 
 def _nearest_rotation(moment: Array) -> Array:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from homolog.align.agreement import measure_agreement
+from homolog.align.agreement import measure_agreement, prefer_heads
+from homolog.align.attention import HeadAgreement, measure_heads, read_heads
 from homolog.align.body import Body, read_body
 from homolog.align.heat import measure_heat
 from homolog.align.residual import Frame
@@ -49,10 +50,21 @@ def align_bodies(
     )
     widths = (first.width, second.width)
     known = given if given is not None and (len(given.a), len(given.b)) == widths else None
-    finding = weigh_agreement(measure_agreement(first, second, known), load_bank(), anatomies)
-    frame = finding.agreement.frame
+    agreement = measure_agreement(first, second, known)
+    heads = _measure_heads(models, anatomies, [start for start in (known, agreement.frame) if start is not None])
+    if heads.frame is not None and agreement.absent is None:
+        agreement = prefer_heads(first, second, agreement, heads.frame)
+    finding = weigh_agreement(agreement, heads, load_bank(), anatomies)
+    frame = agreement.frame
     heat = None if frame is None else measure_heat(first, second, frame)
     return SecondLook(replace(finding, heat=heat), (first, second))
+
+
+def _measure_heads(
+    models: Sequence[Checkpoint], anatomies: Sequence[Anatomy], starts: Sequence[Frame]
+) -> HeadAgreement:
+    a, b = (read_heads(model, anatomy) for model, anatomy in zip(models, anatomies, strict=True))
+    return measure_heads(a, b, starts)
 
 
 def _tokens(sketch: Sketch) -> Array | None:

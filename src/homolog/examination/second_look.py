@@ -50,5 +50,9 @@ def find_frame(examined: Examined, evidence: Evidence) -> tuple[Frame | None, bo
     look = examined.look
     if evidence.agrees(("ffn.rows", "values.rows")):
         return None, True
-    fitted = look.finding.agreement.frame if look.finding.related else examined.embedding
-    return (fitted if look.finding.related or evidence.agrees(_IN_FRAMES) else None), False
+    body = look.finding
+    if body.related or body.layer_agrees:
+        return body.agreement.frame, False
+    if body.heads.related:
+        return body.heads.agreement.frame, False
+    return (examined.embedding if evidence.agrees(_IN_FRAMES) else None), False

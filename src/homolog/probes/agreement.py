@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 
 from homolog.align.agreement import Agreement
+from homolog.align.attention import HeadAgreement
 from homolog.align.heat import Heat
 from homolog.bank.bank import Bank
 from homolog.errors import UsageError
+from homolog.probes.attention import HeadFinding, weigh_heads
 from homolog.probes.finding import NOT_ALIGNED, Null
 from homolog.probes.initialisation import Initialisation
 from homolog.roles.role import Anatomy
 
-__all__ = ["BEYOND", "ENOUGH", "STATISTIC", "BodyFinding", "weigh_agreement"]
+__all__ = ["BEYOND", "ENOUGH", "LAYER", "STATISTIC", "BodyFinding", "weigh_agreement"]
 
-STATISTIC = "body_agreement"
-"""The name that the bank keeps it under."""
+STATISTIC, LAYER = "body_agreement", "body_agreement.best_layer"
+"""The names that the bank keeps the median over layers, and the largest layer, under."""
 
 NULL = Null(
     "independent-models-of-the-bank",
@@ -64,6 +66,10 @@ class BodyFinding:
     """Sizes of the two models that no model of the bank has, in words."""
     heat: Heat | None = None
     """All layers against all layers, before and after alignment: a picture for the report."""
+    heads: HeadFinding = field(default_factory=HeadFinding)
+    """The same question, asked of attention."""
+    layer_most: float | None = None
+    """The largest share that a single layer reaches in the bank; ``None`` if it holds none."""
     absent: str | None = NOT_ALIGNED
     """Why the bodies were not compared, or could not be judged."""
 
@@ -79,16 +85,35 @@ class BodyFinding:
 
     @property
     def related(self) -> bool:
-        """Whether most units of most layers agree, far beyond every pair of the bank."""
-        return self.value is not None and self.most is not None and self.value > max(ENOUGH, BEYOND * self.most)
+        """Whether most units of most layers agree, far beyond every pair of the bank; fewer will do where heads agree as well."""
+        if self.value is None or self.most is None:
+            return False
+        return self.value > BEYOND * self.most and (self.value > ENOUGH or self.heads.related)
+
+    @property
+    def in_part(self) -> bool:
+        """Whether attention agrees and FFNs do not, or one layer does and most do not."""
+        return not self.related and (self.heads.related or self.layer_agrees)
+
+    @property
+    def layer_agrees(self) -> bool:
+        """Whether most units of one layer at least agree, far beyond every layer of the bank."""
+        if self.value is None or self.layer_most is None:
+            return False
+        return self.agreement.best_layer > max(ENOUGH, BEYOND * self.layer_most)
 
     @property
     def ordinary(self) -> bool:
-        """Whether the value is no more than the bank's pairs reach, give or take the same factor, and short of what decides."""
-        if self.value is None:
+        """Whether the values are no more than the bank's pairs reach, for FFNs give or take the same factor, and short of what decides."""
+        if self.value is None or not self.heads.ordinary:
             return False
         most = 0.0 if self.most is None else min(BEYOND * self.most, ENOUGH)
         return self.value <= max(_USUAL, most)
+
+    @property
+    def remarkable(self) -> bool:
+        """Whether units or heads agree more than in pairs of the bank: too much to clear the pair."""
+        return not self.heads.ordinary or (self.value is not None and not self.ordinary)
 
     @property
     def clears(self) -> bool:
@@ -144,21 +169,28 @@ class BodyFinding:
                 "histogram": list(self.histogram),
                 "outside": list(self.outside),
             },
+            "fitted_to": "heads" if found.by_heads else "gates",
+            "best_layer": {"value": None if self.value is None else found.best_layer, "most": self.layer_most},
+            "heads": self.heads.to_json(),
             "heat": None if self.heat is None else self.heat.to_json(),
             "absent": self.absent,
         }
 
 
-def weigh_agreement(agreement: Agreement, bank: Bank, anatomies: Sequence[Anatomy]) -> BodyFinding:
-    """Set an agreement beside the bank's. Absent where the bodies were not comparable or the bank holds no values."""
+def weigh_agreement(
+    agreement: Agreement, heads: HeadAgreement, bank: Bank, anatomies: Sequence[Anatomy]
+) -> BodyFinding:
+    """Set the agreement of units and of heads beside the bank's. Absent where they were not comparable or the bank holds no values."""
+    asked = weigh_heads(heads, bank)
     if agreement.absent:
-        return BodyFinding(agreement, absent=agreement.absent)
+        return BodyFinding(agreement, heads=asked, absent=agreement.absent)
     try:
         values = bank.values(STATISTIC)
+        layers = bank.values(LAYER) if LAYER in bank.statistics else values[:0]
     except UsageError as error:
-        return BodyFinding(agreement, absent=f"no null distribution: {error}")
+        return BodyFinding(agreement, heads=asked, absent=f"no null distribution: {error}")
     if not len(values):
-        return BodyFinding(agreement, absent="no null distribution: the bank holds no pair")
+        return BodyFinding(agreement, heads=asked, absent="no null distribution: the bank holds no pair")
     counts, _ = np.histogram(values, bins=_BINS, range=(0.0, 1.0))
     return BodyFinding(
         agreement=agreement,
@@ -168,6 +200,8 @@ def weigh_agreement(agreement: Agreement, bank: Bank, anatomies: Sequence[Anatom
         pairs=len(values),
         histogram=tuple(counts.tolist()),
         outside=tuple(_outside(bank, anatomies)),
+        heads=asked,
+        layer_most=float(layers[-1]) if len(layers) else None,
         absent=None,
     )
 

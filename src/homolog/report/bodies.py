@@ -8,7 +8,7 @@ from typing import Any
 from homolog.report.charts.bank import draw_bank
 from homolog.report.charts.heat import draw_heat, heat_width
 from homolog.report.charts.matrix import HEAT_STEPS
-from homolog.report.format import count, fine_percent, log10, percent, power_html
+from homolog.report.format import count, fine_percent, log10, number, percent, power_html
 from homolog.report.words import tell
 
 __all__ = ["arrange_bodies"]
@@ -21,8 +21,9 @@ def arrange_bodies(agreement: Json | None, drawn: dict[str, Any]) -> dict[str, A
     if not agreement:
         return None
     value, bank = agreement.get("value"), agreement.get("bank") or {}
+    heads = _heads(agreement.get("heads"), drawn)
     if value is None:
-        return {"absent": tell(agreement.get("absent") or "the bodies were not compared", 1000)}
+        return {"absent": tell(agreement.get("absent") or "the bodies were not compared", 1000), "heads": heads}
     layers = [(int(row["layer"]), float(row["share"])) for row in agreement.get("b_in_a") or ()]
     other = [(int(row["layer"]), float(row["share"])) for row in agreement.get("a_in_b") or ()]
     most, thresholds = bank.get("most"), agreement.get("thresholds") or {}
@@ -45,6 +46,34 @@ def arrange_bodies(agreement: Json | None, drawn: dict[str, Any]) -> dict[str, A
         "outside": [tell(text, 400) for text in bank.get("outside") or ()],
         "rows": _rows(layers, other, agreement),
         "heat": _heat(agreement.get("heat"), drawn),
+        "heads": heads,
+    }
+
+
+def _heads(heads: Json | None, drawn: dict[str, Any]) -> dict[str, Any] | None:
+    """The agreement of attention, drawn like that of units; ``None`` where it was not asked."""
+    if not heads or heads.get("value") is None:
+        return None
+    bank, thresholds, value = heads.get("bank") or {}, heads.get("thresholds") or {}, float(heads["value"])
+    layers = [(int(row["layer"]), float(row["cosine"])) for row in heads.get("b_in_a") or ()]
+    decided_from = None
+    if bank.get("most") is not None and thresholds:
+        decided_from = max(float(thresholds["cosine"]), float(thresholds["times_the_bank"]) * float(bank["most"]))
+    clipped = [(layer, max(cosine, 0.0)) for layer, cosine in layers]
+    drawn["bank-heads"] = draw_bank(bank.get("histogram") or (), max(value, 0.0), clipped, decided_from, cosines=True)
+    p = heads.get("log10_p")
+    return {
+        "value": number(value),
+        "most": number(bank.get("most")),
+        "pairs": count(bank.get("pairs")),
+        "models": count(bank.get("models")),
+        "p": None if p is None else power_html(p),
+        "bound": p is not None and p <= -2,
+        "unjudged": tell(heads["absent"], 1000) if heads.get("absent") else None,
+        "rows": [
+            {"layer": row["layer"], "cosine": number(row["cosine"]), "source": row["source"]}
+            for row in heads.get("b_in_a") or ()
+        ],
     }
 
 

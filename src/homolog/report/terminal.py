@@ -120,6 +120,16 @@ def _findings(comparison: Json, console: Console) -> Iterator[Any]:
         )
     elif bodies:
         absent.append((t("Bodies, in one frame"), tell(bodies.get("absent"))))
+    heads = (bodies or {}).get("heads")
+    if heads and heads.get("value") is not None:
+        table.add_row(
+            _text(console, t("What heads ask with, in one frame")),
+            _text(console, t("median layer")),
+            _text(console, number(heads["value"]), f"bold {_PAIR}"),
+            "",
+            _text(console, number((heads.get("bank") or {}).get("most"))),
+            _text(console, log10(heads.get("log10_p")), "bold"),
+        )
     if table.row_count:
         yield table
     if absent:

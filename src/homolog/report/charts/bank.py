@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from homolog.report.charts.base import CHANCE, INK, PAIR, QUIET, RULE, Rows, Spec, finish, says
-from homolog.report.format import count, percent
+from homolog.report.format import count, number, percent
 from homolog.report.language import t
 
 __all__ = ["draw_bank"]
 
 
 def draw_bank(
-    histogram: Sequence[int], value: float, layers: Sequence[tuple[int, float]], decided_from: float | None
+    histogram: Sequence[int],
+    value: float,
+    layers: Sequence[tuple[int, float]],
+    decided_from: float | None,
+    *,
+    cosines: bool = False,
 ) -> Spec:
     """One axis from 0 to 1: grey bars are pairs of the bank, on a root scale; the tall mark is this pair, a ring each of B's layers.
 
-    ``layers`` are layers of B with their shares, ``decided_from`` is where a dashed line says that Tier 2 begins to decide.
+    ``layers`` are layers of B with their shares of units, or with ``cosines`` the median cosines of their heads; ``decided_from`` is where
+    a dashed line says that Tier 2 begins to decide.
     """
     import altair as alt  # noqa: PLC0415 - half a second that only a report has to pay
 
     most = max([*histogram, 1])
     right = value > 0.5
     x_scale = alt.Scale(domain=[-0.012, 1.012], nice=False)
-    x_axis = alt.Axis(title=None, values=[0, 0.25, 0.5, 0.75, 1], format="%")
+    say = number if cosines else percent
+    x_axis = alt.Axis(title=None, values=[0, 0.25, 0.5, 0.75, 1], format=".2f" if cosines else "%")
     y_scale = alt.Scale(domain=[-0.24, 1.16], nice=False)
     y_axis = alt.Axis(title=None, labels=False, ticks=False, domain=False, values=[])
 
@@ -64,20 +71,23 @@ def draw_bank(
     return finish(
         chart,
         150,
-        bars=_bars(histogram, most),
+        bars=_bars(histogram, most, say),
         ground=[{"y": 0}],
-        bar_from=[] if decided_from is None else [_threshold(decided_from)],
-        rings=[
-            {"x": share, "says": t("layer {b} of B: {share} of its units", b=number, share=percent(share))}
-            for number, share in layers
-        ],
-        mark=[here | {"says": t("these two models: {share} in the median layer", share=percent(value))}],
+        bar_from=[] if decided_from is None else [_threshold(decided_from, say)],
+        rings=[{"x": share, "says": _layer(layer_of_b, say(share), cosines=cosines)} for layer_of_b, share in layers],
+        mark=[here | {"says": t("these two models: {share} in the median layer", share=say(value))}],
         bank_label=[{"x": _reach(histogram, most), "y": 1.02}],
         pair_label=[here if right else {"x": max(value, _reach(histogram, most)), "y": 0.62}],
     )
 
 
-def _bars(histogram: Sequence[int], most: int) -> Rows:
+def _layer(layer: int, said: str, *, cosines: bool) -> str:
+    if cosines:
+        return t("layer {b} of B: {cosine} over its heads", b=layer, cosine=said)
+    return t("layer {b} of B: {share} of its units", b=layer, share=said)
+
+
+def _bars(histogram: Sequence[int], most: int, say: Callable[[float], str]) -> Rows:
     bins = len(histogram)
     return [
         {
@@ -86,8 +96,8 @@ def _bars(histogram: Sequence[int], most: int) -> Rows:
             "height": (pairs / most) ** 0.5,
             "says": t(
                 "{low} to {high}: {pairs} pairs of independent models",
-                low=percent(place / bins),
-                high=percent((place + 1) / bins),
+                low=say(place / bins),
+                high=say((place + 1) / bins),
                 pairs=count(pairs),
             ),
         }
@@ -96,8 +106,8 @@ def _bars(histogram: Sequence[int], most: int) -> Rows:
     ]
 
 
-def _threshold(share: float) -> dict[str, float | str]:
-    return {"x": share, "y": 0.86, "says": t("a relation is said only above {share}", share=percent(share))}
+def _threshold(share: float, say: Callable[[float], str]) -> dict[str, float | str]:
+    return {"x": share, "y": 0.86, "says": t("a relation is said only above {share}", share=say(share))}
 
 
 def _reach(histogram: Sequence[int], most: int) -> float:

@@ -1,0 +1,305 @@
+"""Agreement of the attention of two models: how alike the forms are that heads ask with, in a frame fitted to what they read and write.
+
+What a head writes where it reads something is its OV form, how it chooses where to look is its QK form (`homolog.align.heads`). Of two
+models the residual streams are joined by the orthogonal map in which OV forms are most alike; the frame of the embeddings, or of the FFNs,
+is where the search begins. Then every head of one model has the head of the other whose OV form is most like its own for a partner, and
+the cosine of the two *QK* forms is what counts: neither the frame nor the partner was chosen by them. In models that have nothing to do
+with each other it is nearly zero, whatever the search found for OV forms.
+
+FFNs are not looked at. Copies whose FFNs were learned anew, or were taken apart, show here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from homolog.align.agreement import NOTHING, DirectedAgreement
+from homolog.align.heads import Attention, Forms, list_attention, read_attention
+from homolog.align.residual import Frame
+from homolog.checkpoint.base import Array, Checkpoint
+from homolog.roles.role import Anatomy
+
+__all__ = ["HeadAgreement", "Heads", "measure_heads", "merge_equal_heads", "read_heads"]
+
+_LAYERS, _MOST = 64, 256
+"""At most so many layers, evenly over the depth, and heads of all of them together: of a layer those of the largest OV forms."""
+
+_RANK = 16
+"""Directions of a form that are kept, the largest first."""
+
+_EQUAL = 0.95
+"""Cosine of QK forms from which two heads of a layer look at the same places, so that only the sum of what they write counts."""
+
+_CANCELLED = 0.05
+"""Share of the sizes of merged OV forms below which their sum counts as nothing."""
+
+_WIDEST = 256
+"""Directions in which forms are compared; of wider streams those with the largest second moment of what heads read and write."""
+
+_ROUNDS, _STILL = 30, 1e-3
+
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Heads of a model, each with two forms of rank r and norm one: ``Σ_j write_j read_jᵀ`` and ``Σ_j key_j query_jᵀ``."""
+
+    width: int
+    layer: npt.NDArray[np.intp]
+    """(n,): of every head; within a layer the heads of the largest OV forms come first."""
+    read: Array
+    """(n, r, d)."""
+    write: Array
+    """(n, r, d)."""
+    query: Array
+    """(n, s, d)."""
+    key: Array
+    """(n, s, d)."""
+    cut: bool = False
+    """Whether only heads of the largest OV forms were kept."""
+    absent: str | None = None
+    """Why there are none."""
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    @classmethod
+    def missing(cls, reason: str) -> Heads:
+        """None, with the reason."""
+        none = np.empty((0, 0, 0), dtype=np.float32)
+        return cls(0, np.empty(0, dtype=np.intp), none, none, none, none, absent=reason)
+
+    def turn(self, basis: Array) -> Heads:
+        """The same heads along the directions ``basis`` (d, t)."""
+        return replace(
+            self,
+            width=basis.shape[1],
+            read=self.read @ basis,
+            write=self.write @ basis,
+            query=self.query @ basis,
+            key=self.key @ basis,
+        )
+
+    def take(self, chosen: npt.NDArray[np.intp]) -> Heads:
+        """The heads ``chosen``, in that order."""
+        return replace(
+            self,
+            layer=self.layer[chosen],
+            read=self.read[chosen],
+            write=self.write[chosen],
+            query=self.query[chosen],
+            key=self.key[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeadAgreement:
+    """How far the heads of two models agree, or why that could not be asked."""
+
+    b_in_a: DirectedAgreement = NOTHING
+    """Layer of B → median cosine of its heads' QK forms with those of their partners in A, and the layer that most of them lie in."""
+    a_in_b: DirectedAgreement = NOTHING
+    fit: float = 0.0
+    """Mean cosine of partners' OV forms."""
+    frame: Frame | None = None
+    absent: str | None = None
+
+    @property
+    def value(self) -> float:
+        """The statistic: the median over layers, the larger of both directions."""
+        return max(self.b_in_a.median, self.a_in_b.median)
+
+
+def read_heads(checkpoint: Checkpoint, anatomy: Anatomy) -> Heads:
+    """The heads of a resolved checkpoint in canonical form, layer by layer. Raises CheckpointError where the file cannot be read."""
+    layers = list_attention(anatomy)
+    if len(layers) > _LAYERS:
+        layers = [layers[i] for i in np.linspace(0, len(layers) - 1, _LAYERS).round().astype(int)]
+    most = max(4, _MOST // max(len(layers), 1))
+    found, cut, reason = [], False, "no layer has attention that is known"
+    for layer in layers:
+        attention = read_attention(checkpoint, anatomy, layer)
+        if not isinstance(attention, Attention):
+            reason = attention.reason
+            continue
+        heads = _of_layer(attention)
+        cut |= len(heads) > most
+        found.append(heads.take(np.argsort(-_sizes(heads.read, heads.write), kind="stable")[:most]))
+    found = [heads for heads in found if len(heads)]
+    if not found:
+        return Heads.missing(reason)
+    if len({(heads.read.shape[1], heads.query.shape[1]) for heads in found}) > 1:
+        return Heads.missing("the heads of its layers differ in size")
+    read, write = _normalise(*(np.concatenate([getattr(heads, side) for heads in found]) for side in ("read", "write")))
+    query, key = _normalise(*(np.concatenate([getattr(heads, side) for heads in found]) for side in ("query", "key")))
+    return Heads(anatomy.dims.width, np.concatenate([heads.layer for heads in found]), read, write, query, key, cut)
+
+
+def measure_heads(a: Heads, b: Heads, starts: Sequence[Frame]) -> HeadAgreement:
+    """Agreement of the heads of two models, in the best frame that is found from ``starts``. Deterministic, nothing random."""
+    for name, heads in (("A", a), ("B", b)):
+        if heads.absent:
+            return HeadAgreement(absent=f"{name}: {heads.absent}")
+    if not starts:
+        return HeadAgreement(
+            absent="there is no frame to begin with: no shared tokens, and FFNs that cannot be aligned"
+        )
+    basis_a, basis_b = _main_directions(a), _main_directions(b)
+    x, y = a.turn(basis_a), b.turn(basis_b)
+    fits = [_fit(x, y, (basis_a.T @ start.a) @ (start.b.T @ basis_b)) for start in starts]
+    turn, fit = max(fits, key=lambda found: found[1])
+    written = _cosines((x.read, x.write), (y.read, y.write), turn)
+    asked = _cosines((x.query, x.key), (y.query, y.key), turn)
+    return HeadAgreement(
+        _look_up(written.T, asked.T, y, x), _look_up(written, asked, x, y), fit, Frame(basis_a @ turn, basis_b)
+    )
+
+
+def merge_equal_heads(ov: Forms, qk: Forms) -> tuple[Forms, Forms]:
+    """Heads of one layer that look at the same places as one: the QK form of the first, and the sum of what they write.
+
+    A head that was split in two comes back as it was, and heads that cancel each other go.
+    """
+    read, write = _scaled(ov)
+    query, key = _scaled(qk)
+    q, k = _normalise(query, key)
+    alike = _cosines((q, k), (q, k), np.eye(q.shape[2], dtype=np.float32)) > _EQUAL
+    kept, parts = [], []
+    free = np.ones(len(alike), dtype=bool)
+    for head in range(len(alike)):
+        if not free[head]:
+            continue
+        group = np.flatnonzero(alike[head] & free)
+        free[group] = False
+        summed = _sum_forms(read[group], write[group], read.shape[1])
+        if _size_of(summed) >= _CANCELLED * _sizes(read[group], write[group]).sum():
+            kept.append(head)
+            parts.append(summed)
+    if not kept:
+        return ov, qk
+    merged = Forms(*(np.stack(part) for part in zip(*parts, strict=True)))
+    return merged, Forms(qk.left[kept], qk.size[kept], qk.right[kept])
+
+
+def _of_layer(attention: Attention) -> Heads:
+    """The heads of one layer, equal ones merged, their forms cut to a few directions; those that do nothing are left out."""
+    ov, qk = merge_equal_heads(attention.read_ov(), attention.read_qk())
+    read, write = _scaled(_shorten(ov))
+    query, key = _scaled(_shorten(qk))
+    heads = Heads(read.shape[2], np.full(len(read), attention.layer, dtype=np.intp), read, write, query, key)
+    does = (_sizes(read, write) > _TINY) & (_sizes(query, key) > _TINY)
+    return heads.take(np.flatnonzero(does))
+
+
+def _shorten(forms: Forms) -> Forms:
+    return Forms(forms.left[:, :_RANK], forms.size[:, :_RANK], forms.right[:, :_RANK])
+
+
+def _scaled(forms: Forms) -> tuple[Array, Array]:
+    """Factors (n, r, d) of both sides that the sizes are shared out to evenly."""
+    root = np.sqrt(forms.size)[:, :, None]
+    return forms.left * root, forms.right * root
+
+
+def _sum_forms(read: Array, write: Array, rank: int) -> tuple[Array, Array, Array]:
+    """Singular triples (left, size, right) of the sum of forms given by factors (n, r, d), the largest ``rank``."""
+    q_read, r_read = np.linalg.qr(np.concatenate(read).T)
+    q_write, r_write = np.linalg.qr(np.concatenate(write).T)
+    left, size, right = np.linalg.svd(r_write @ r_read.T)
+    return (
+        np.asarray((q_read @ right.T).T[:rank], dtype=np.float32),
+        np.asarray(size[:rank], dtype=np.float32),
+        np.asarray((q_write @ left).T[:rank], dtype=np.float32),
+    )
+
+
+def _size_of(triples: tuple[Array, Array, Array]) -> float:
+    return float(np.linalg.norm(triples[1]))
+
+
+def _sizes(x: Array, y: Array) -> Array:
+    """Norms (n,) of the forms with the factors ``x`` and ``y`` (n, r, d)."""
+    inner = (x @ np.swapaxes(x, 1, 2)) * (y @ np.swapaxes(y, 1, 2))
+    return np.asarray(np.sqrt(np.maximum(inner.sum(axis=(1, 2)), 0.0)), dtype=np.float32)
+
+
+def _normalise(x: Array, y: Array) -> tuple[Array, Array]:
+    root = np.sqrt(np.maximum(_sizes(x, y), _TINY))[:, None, None]
+    return np.asarray(x / root, dtype=np.float32), np.asarray(y / root, dtype=np.float32)
+
+
+def _main_directions(heads: Heads) -> Array:
+    """An orthonormal basis (d, t) that turns with the stream: all of a narrow one, the main directions of all heads of a wide one."""
+    if heads.width <= _WIDEST:
+        return np.eye(heads.width, dtype=np.float32)
+    rows = np.concatenate([part.reshape(-1, heads.width) for part in (heads.read, heads.write, heads.query, heads.key)])
+    _, vectors = np.linalg.eigh(rows.T @ rows)
+    return np.ascontiguousarray(vectors[:, -_WIDEST:], dtype=np.float32)
+
+
+def _cosines(a: tuple[Array, Array], b: tuple[Array, Array], turn: Array) -> Array:
+    """Inner products (n, m) of the forms with factors ``a`` (n, r, d) and ``b`` (m, s, e), where ``turn`` (d, e) joins the streams."""
+    first, second = (
+        (x.reshape(-1, x.shape[2]) @ turn) @ y.reshape(-1, y.shape[2]).T for x, y in zip(a, b, strict=True)
+    )
+    (n, r), (m, s) = a[0].shape[:2], b[0].shape[:2]
+    return np.asarray((first * second).reshape(n, r, m, s).sum(axis=(1, 3)), dtype=np.float32)
+
+
+def _fit(a: Heads, b: Heads, start: Array) -> tuple[Array, float]:
+    """Rounds of matching OV forms in the frame so far and turning it towards the partners found; the frame, and how well they agree."""
+    turn, fit = _nearest_rotation(start), 0.0
+    for _ in range(_ROUNDS):
+        cosine = _cosines((a.read, a.write), (b.read, b.write), turn)
+        best_b, best_a = cosine.argmax(axis=1), cosine.argmax(axis=0)
+        mutual = np.flatnonzero(best_a[best_b] == np.arange(len(a)))
+        partners = best_b[mutual]
+        weights = np.maximum(cosine[mutual, partners], 0.0)
+        fit = float(weights.sum()) / min(len(a), len(b))
+        before = turn
+        turn = _nearest_rotation(_pull(a, b, mutual, partners, weights, turn))
+        if float(np.abs(turn - before).max()) < _STILL:
+            break
+    return turn, fit
+
+
+def _pull(
+    a: Heads, b: Heads, mine: npt.NDArray[np.intp], theirs: npt.NDArray[np.intp], weights: Array, turn: Array
+) -> Array:
+    """The gradient (d, e) of the weighted agreement of partners' OV forms with respect to the map that joins the streams."""
+    moment = np.zeros_like(turn)
+    for i, j, weight in zip(mine, theirs, weights, strict=True):
+        read, write = (a.read[i], a.write[i]), (b.read[j], b.write[j])
+        reads, writes = (read[0] @ turn) @ write[0].T, (read[1] @ turn) @ write[1].T
+        moment += weight * (read[1].T @ reads @ write[1] + read[0].T @ writes @ write[0])
+    return moment
+
+
+def _nearest_rotation(moment: Array) -> Array:
+    """The (partial) isometry nearest to ``moment`` (d, e): its polar factor (Schönemann 1966)."""
+    u, _, vt = np.linalg.svd(moment, full_matrices=False)
+    return np.asarray(u @ vt, dtype=np.float32)
+
+
+def _look_up(written: Array, asked: Array, wanted: Heads, among: Heads) -> DirectedAgreement:
+    """Cosines of QK forms (n, m) with the partner by OV forms, layer by layer; rows are ``wanted``, columns ``among``."""
+    partner = written.argmax(axis=1)
+    shares: dict[int, float] = {}
+    sources: dict[int, int] = {}
+    for layer in np.unique(wanted.layer).tolist():
+        heads = np.flatnonzero(wanted.layer == layer)
+        if wanted.cut:
+            # The largest come first; only those of the larger half are sure to be among those that the other side kept.
+            heads = heads[: max(1, len(heads) // 2)]
+        shares[layer] = float(np.median(asked[heads, partner[heads]]))
+        votes: dict[int, float] = {}
+        for head in heads:
+            source = int(among.layer[partner[head]])
+            votes[source] = votes.get(source, 0.0) + float(written[head, partner[head]])
+        sources[layer] = max(votes, key=lambda k: (votes[k], -k))
+    return DirectedAgreement(shares, sources)
