@@ -165,11 +165,12 @@ def merge_equal_heads(ov: Forms, qk: Forms) -> tuple[Forms, Forms]:
 
     A head that was split in two comes back as it was, and heads that cancel each other go.
     """
+    query, key = _normalise(*_scaled(qk))
+    alike = _cosines((query, key), (query, key)) > _EQUAL
+    if np.count_nonzero(alike) == len(alike):
+        return ov, qk
     read, write = _scaled(ov)
-    query, key = _scaled(qk)
-    q, k = _normalise(query, key)
-    alike = _cosines((q, k), (q, k), np.eye(q.shape[2], dtype=np.float32)) > _EQUAL
-    kept, parts = [], []
+    kept, sums = [], []
     free = np.ones(len(alike), dtype=bool)
     for head in range(len(alike)):
         if not free[head]:
@@ -177,13 +178,11 @@ def merge_equal_heads(ov: Forms, qk: Forms) -> tuple[Forms, Forms]:
         group = np.flatnonzero(alike[head] & free)
         free[group] = False
         summed = _sum_forms(read[group], write[group], read.shape[1])
-        if _size_of(summed) >= _CANCELLED * _sizes(read[group], write[group]).sum():
+        if float(np.linalg.norm(summed[1])) >= _CANCELLED * float(_sizes(read[group], write[group]).sum()):
             kept.append(head)
-            parts.append(summed)
-    if not kept:
-        return ov, qk
-    merged = Forms(*(np.stack(part) for part in zip(*parts, strict=True)))
-    return merged, Forms(qk.left[kept], qk.size[kept], qk.right[kept])
+            sums.append(summed)
+    left, size, right = (np.stack(part) for part in zip(*sums, strict=True)) if sums else (x[:0] for x in _parts(ov))
+    return Forms(left, size, right), Forms(*(part[kept] for part in _parts(qk)))
 
 
 def _of_layer(attention: Attention) -> Heads:
@@ -196,8 +195,12 @@ def _of_layer(attention: Attention) -> Heads:
     return heads.take(np.flatnonzero(does))
 
 
+def _parts(forms: Forms) -> tuple[Array, Array, Array]:
+    return forms.left, forms.size, forms.right
+
+
 def _shorten(forms: Forms) -> Forms:
-    return Forms(forms.left[:, :_RANK], forms.size[:, :_RANK], forms.right[:, :_RANK])
+    return Forms(*(part[:, :_RANK] for part in _parts(forms)))
 
 
 def _scaled(forms: Forms) -> tuple[Array, Array]:
@@ -216,10 +219,6 @@ def _sum_forms(read: Array, write: Array, rank: int) -> tuple[Array, Array, Arra
         np.asarray(size[:rank], dtype=np.float32),
         np.asarray((q_write @ left).T[:rank], dtype=np.float32),
     )
-
-
-def _size_of(triples: tuple[Array, Array, Array]) -> float:
-    return float(np.linalg.norm(triples[1]))
 
 
 def _sizes(x: Array, y: Array) -> Array:
@@ -242,11 +241,11 @@ def _main_directions(heads: Heads) -> Array:
     return np.ascontiguousarray(vectors[:, -_WIDEST:], dtype=np.float32)
 
 
-def _cosines(a: tuple[Array, Array], b: tuple[Array, Array], turn: Array) -> Array:
+def _cosines(a: tuple[Array, Array], b: tuple[Array, Array], turn: Array | None = None) -> Array:
     """Inner products (n, m) of the forms with factors ``a`` (n, r, d) and ``b`` (m, s, e), where ``turn`` (d, e) joins the streams."""
-    first, second = (
-        (x.reshape(-1, x.shape[2]) @ turn) @ y.reshape(-1, y.shape[2]).T for x, y in zip(a, b, strict=True)
-    )
+    if turn is not None:
+        a = (a[0] @ turn, a[1] @ turn)
+    first, second = (x.reshape(-1, x.shape[2]) @ y.reshape(-1, y.shape[2]).T for x, y in zip(a, b, strict=True))
     (n, r), (m, s) = a[0].shape[:2], b[0].shape[:2]
     return np.asarray((first * second).reshape(n, r, m, s).sum(axis=(1, 3)), dtype=np.float32)
 
