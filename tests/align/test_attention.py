@@ -146,7 +146,7 @@ def full(form: Forms, head: int) -> Array:
 
 def split(ov: Forms, head: int, rng: np.random.Generator) -> Forms:
     """The form of one head as the sum of two: a part of each direction here, the rest there."""
-    share = rng.uniform(-1, 2, ov.size.shape[1]).astype(np.float32)
+    share = np.asarray(rng.uniform(-1, 2, ov.size.shape[1]), dtype=np.float32)
     size, left, right = (np.concatenate([part, part[head : head + 1]]) for part in (ov.size, ov.left, ov.right))
     size[head], size[-1] = ov.size[head] * np.abs(share), ov.size[head] * np.abs(1 - share)
     right[head], right[-1] = (ov.right[head] * np.sign(part)[:, None] for part in (share, 1 - share))

@@ -17,7 +17,8 @@ from homolog.derivation import bodies
 from homolog.lab.operations import apply_operation
 from homolog.lab.store import load_model, save_weights
 from homolog.pipeline import compare
-from homolog.probes.agreement import STATISTIC
+from homolog.probes.agreement import LAYER, STATISTIC
+from homolog.probes.attention import HEADS
 from homolog.sketch.vocabulary import read_vocabulary
 
 ZOO = Path(__file__).parents[1] / "zoo"
@@ -34,7 +35,8 @@ def bank(*values: float, width: int = 64) -> Bank:
         for i in range(len(values) + 1)
     )  # fmt: skip
     pairs = np.array([[i, i + 1] for i in range(len(values))], dtype=np.intp)
-    return Bank(models, pairs, {STATISTIC: np.array(values)}, {STATISTIC: "agreement"})
+    known = {STATISTIC: np.array(values), LAYER: np.array(values), HEADS: np.array(values) * 8}
+    return Bank(models, pairs, known, dict.fromkeys(known, "agreement"))
 
 
 @pytest.fixture(autouse=True)
@@ -261,3 +263,59 @@ def test_agreement_without_a_bank_far_below_it_decides_nothing(
     assert found.verdict.verdict == "inconclusive"
     assert reason in (found.verdict.reason or "")
     assert found.agreement.value == 1.0
+
+
+@pytest.fixture(scope="module")
+def transplanted(tmp_path_factory: pytest.TempPathFactory, disguised: Make) -> Callable[[str, str, str], Path]:
+    """``transplanted(name, donor, what)``: a hidden copy of ``name`` whose FFNs, or whose last three layers, are those of ``donor``.
+
+    Trained weights throughout, and what is left of ``name`` is as it was; what the whole would need is training.
+    """
+
+    def make(name: str, donor: str, what: str) -> Path:
+        shape, weights = load_model(ZOO / name)
+        _, others = load_model(ZOO / donor)
+        changed = dict(weights)
+        for key in weights:
+            layer = key.split(".")[2] if key.startswith("model.layers.") else ""
+            if (what == "ffns" and ".mlp." in key) or (what == "layers" and layer in ("2", "3", "4")):
+                changed[key] = others[key]
+        vocabulary = read_vocabulary(ZOO / name)
+        assert vocabulary is not None
+        unused = sorted(vocabulary.ids[token] for token in vocabulary.untrained)
+        for step in list_recipes(shape, unused)[HIDDEN]:
+            outcome = apply_operation(shape, changed, dict(step))
+            shape, changed = outcome.shape, outcome.weights
+        folder = tmp_path_factory.mktemp("transplanted") / f"{name}-{what}"
+        save_weights(folder, shape, changed)
+        shutil.copy(ZOO / name / "tokenizer.json", folder)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["a-zh-1x", "a-washed", "a-other-text"])
+def test_attention_is_found_where_all_ffns_are_another_models(
+    name: str, transplanted: Callable[[str, str, str], Path]
+) -> None:
+    hidden = transplanted(name, "b", "ffns")
+    if name == "a-other-text":  # of a's start and not of its training
+        assert compare(ZOO / "a", hidden).verdict.verdict not in ("related", "partly_related")
+        return
+    found = compare(ZOO / "a", hidden)
+    assert (found.verdict.verdict, found.verdict.tier) == ("partly_related", 2)
+    assert "the attention of B" in found.verdict.sentence
+    assert found.agreement.heads.related
+    assert found.agreement.value is not None
+    assert found.agreement.value < 0.05
+    assert compare(ZOO / "q", hidden).verdict.verdict == "independent"
+
+
+def test_two_layers_of_five_are_found(transplanted: Callable[[str, str, str], Path]) -> None:
+    hidden = transplanted("a-zh-1x", "b", "layers")
+    found = compare(ZOO / "a", hidden)
+    assert (found.verdict.verdict, found.verdict.tier) == ("partly_related", 2)
+    assert found.agreement.layer_agrees
+    assert not found.agreement.related
+    assert compare(ZOO / "q", hidden).verdict.verdict == "independent"
+    assert compare(ZOO / "b", hidden).verdict.verdict in ("related", "partly_related")

@@ -17,8 +17,9 @@ __all__ = ["HEADS", "HeadFinding", "weigh_heads"]
 HEADS = "head_agreement"
 """The name that the bank keeps the statistic under."""
 
-ENOUGH, BEYOND = 0.35, 3.0
-"""Median cosine that the median layer has to reach, and how many times the largest value of the bank. Of the lineages that this was
+ENOUGH, BEYOND, USUAL = 0.35, 3.0, 1.5
+"""Median cosine that the median layer has to reach, how many times the largest value of the bank, and up to how many times that one it is
+not remarkable. Of the lineages that this was
 developed on descendants keep above 0.49 (0.17 after three times their ancestor's tokens), runs from one start stay below 0.08 and
 independent models below 0.11."""
 
@@ -55,8 +56,8 @@ class HeadFinding:
 
     @property
     def ordinary(self) -> bool:
-        """Whether the value is one that the bank's pairs have too, or was not asked."""
-        return self.value is None or self.most is None or self.value <= self.most
+        """Whether the value is about what the bank's pairs have too, or was not asked."""
+        return self.value is None or self.most is None or self.value <= USUAL * self.most
 
     def to_json(self) -> dict[str, Any]:
         """As the document has it, under ``agreement.heads``."""
