@@ -22,6 +22,9 @@ __all__ = ["Attention", "Forms", "NoAttention", "list_attention", "read_attentio
 _LARGEST = 2**28
 """Numbers of one layer's heads, latents multiplied out, up to which they are held: 1 GB."""
 
+_HIGHEST, _LOWEST = 1e6, 1e-9
+"""Between these the largest number of every part has to be: forms are products of four."""
+
 _HEADS = (Space.QUERY, Space.KV, Space.KEY)
 _LATENTS = {Space.Q_LATENT: ("attn.q_a", "norm.q_a"), Space.KV_LATENT: ("attn.kv_a", "norm.kv_a")}
 """For each latent what writes it and what norms it."""
@@ -145,8 +148,11 @@ class _Reader:
             self._read_output(views["o"]).reshape(heads, value_dim, -1),
         )
         parts = (attention.query, attention.key, attention.value, attention.output)
-        if not all(np.isfinite(part).all() for part in parts):
-            return NoAttention("it holds numbers that are not finite")
+        largest = [float(np.abs(part).max(initial=0.0)) for part in parts]
+        if not all(size <= _HIGHEST for size in largest):
+            return NoAttention("it holds numbers that are not finite, or so large that their products are not")
+        if not all(size >= _LOWEST for size in largest):
+            return NoAttention("its heads read or write nothing")
         return attention
 
     def _missing(self, views: dict[str, View | None]) -> str | None:
