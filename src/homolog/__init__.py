@@ -13,8 +13,9 @@ from homolog.version import __version__
 if TYPE_CHECKING:
     from homolog.checkpoint.open import open_checkpoint
     from homolog.comparison import Comparison
+    from homolog.examination.alone import inspect
     from homolog.pipeline import compare
-    from homolog.roles.inspect import Inspection, inspect
+    from homolog.roles.inspect import Inspection
     from homolog.sketch.make import make_sketch
 
 __all__ = ["Comparison", "Inspection", "__version__", "compare", "inspect", "make_sketch", "open_checkpoint"]
@@ -23,7 +24,7 @@ _HOMES = {
     "Comparison": "homolog.comparison",
     "Inspection": "homolog.roles.inspect",
     "compare": "homolog.pipeline",
-    "inspect": "homolog.roles.inspect",
+    "inspect": "homolog.examination.alone",
     "make_sketch": "homolog.sketch.make",
     "open_checkpoint": "homolog.checkpoint.open",
 }

@@ -15,6 +15,7 @@ from homolog.derivation.mapping import ModelMap
 from homolog.derivation.merges import Merge
 from homolog.derivation.operations import Operation
 from homolog.probes.agreement import BodyFinding
+from homolog.probes.alone.found import Alone
 from homolog.probes.bounds import log10_fixed_points, log10_fixed_points_within, log10_longest_increasing
 from homolog.probes.finding import Finding, GroupResult
 from homolog.probes.initialisation import Initialisation
@@ -50,6 +51,8 @@ class ModelRecord:
     notes: tuple[str, ...]
     sketch: Mapping[str, Any] | None = None
     """What a sketch says of itself, where one stood in for the model."""
+    alone: Alone = field(default_factory=lambda: Alone.missing("not asked"))
+    """What the blocks of the model say of each other."""
 
     @classmethod
     def of_sketch(cls, name: str, path: Path, stored: Stored) -> ModelRecord:
@@ -91,6 +94,7 @@ class ModelRecord:
             },
             "notes": list(self.notes),
             "sketch": self.sketch,
+            "self": self.alone.to_json(),
         }
 
 

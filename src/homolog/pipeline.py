@@ -18,6 +18,7 @@ from homolog.checkpoint.base import Checkpoint
 from homolog.checkpoint.session import Session
 from homolog.comparison import Comparison, ModelRecord
 from homolog.errors import UsageError
+from homolog.examination.alone import look_at_pair
 from homolog.examination.conclusion import conclude
 from homolog.examination.examined import Examined
 from homolog.examination.second_look import look_again
@@ -27,7 +28,7 @@ from homolog.provenance import Provenance, Stopwatch
 from homolog.roles.role import Anatomy
 from homolog.sketch.make import digest_read
 from homolog.sketch.opened import SketchFile, anatomy_of, open_model
-from homolog.sketch.plan import plan_stages
+from homolog.sketch.plan import Plans, plan_stages
 from homolog.sketch.reading import Reading
 from homolog.sketch.stream import Progress
 
@@ -94,8 +95,10 @@ def compare(
             if given is not None:
                 third = opened.enter_context(_open(given, session))
                 examined = add_given(examined, models, anatomies, third, show_address(given), study)
+        stages = () if _sketched(models) else _stages(models, anatomies, units=units, deep=deep, full=full)
+        alone = look_at_pair(examined.pair, examined.unresolved, stages)
         records = tuple(
-            _record(name, model, anatomy, examined.unread[side])
+            replace(_record(name, model, anatomy, examined.unread[side]), alone=alone[side])
             for side, (name, model, anatomy) in enumerate(zip(inputs, models, anatomies, strict=True))
         )
     fetched = {"fetched_bytes": session.budget.spent, "fetched_requests": session.budget.requests}
@@ -115,13 +118,23 @@ def _study(
     announce: Callable[[str], None],
 ) -> Examined:
     """Read two open models in stages, test them, align their bodies if need be, and draw the map."""
-    stages = plan_stages(*anatomies, max(model.nbytes for model in models), units=units, deep=deep, full=full)
+    stages = _stages(models, anatomies, units=units, deep=deep, full=full)
     reading = Reading(models, anatomies, stages, session, progress, announce)
-    sketched = any(isinstance(model, SketchFile) for model in models)
+    sketched = _sketched(models)
     examined = (examine_sketches if sketched else examine)(reading, seed=seed, full=full)
     if not sketched:
         examined = look_again(examined, reading, deep=deep or full)
     return draw(examined, reading, full=full)
+
+
+def _stages(
+    models: tuple[Checkpoint, Checkpoint], anatomies: tuple[Anatomy, Anatomy], *, units: int, deep: bool, full: bool
+) -> tuple[Plans, ...]:
+    return plan_stages(*anatomies, max(model.nbytes for model in models), units=units, deep=deep, full=full)
+
+
+def _sketched(models: tuple[Checkpoint, Checkpoint]) -> bool:
+    return any(isinstance(model, SketchFile) for model in models)
 
 
 def _open(path: str | os.PathLike[str], session: Session) -> Checkpoint:

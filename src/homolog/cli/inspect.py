@@ -47,7 +47,7 @@ def inspect(
     from homolog.cli import output
     from homolog.cli.languages import announce, spoken
     from homolog.cli.progress import Progress
-    from homolog.roles.inspect import inspect as inspect_checkpoint
+    from homolog.examination.alone import inspect as inspect_checkpoint
     from homolog.sketch.opened import SketchFile, open_model
 
     session = Session(budget=None if budget is None else parse_bytes(budget), offline=offline)
@@ -79,6 +79,7 @@ def _print_summary(inspection: Inspection, console: Console) -> None:
     from rich.table import Table
 
     from homolog.cli.output import printable
+    from homolog.report.alone import say_alone
     from homolog.report.language import t, translate
 
     anatomy, dims = inspection.anatomy, inspection.anatomy.dims
@@ -114,6 +115,7 @@ def _print_summary(inspection: Inspection, console: Console) -> None:
             t("read"),
             t("{part} of {whole} bytes", part=f"{inspection.read['bytes']:,}", whole=f"{inspection.read['of']:,}"),
         ),
+        *((t("by itself"), said) for said in say_alone(inspection.alone)),
         *((t("note"), translate(note)) for note in inspection.notes),
     ):
         facts.add_row(name, printable(value))

@@ -53,7 +53,7 @@ def conclude(examined: Examined, records: Sequence[ModelRecord], provenance: Pro
         direction=direction,
         layer_matrix=_layer_matrix(examined),
         exhibits=_exhibits(pair, examined.layers or {}) if pair else {},
-        warnings=_warnings(pair),
+        warnings=(*_warnings(pair), *_warn_of_basis(records)),
         provenance=provenance,
         run=run,
         agreement=examined.look.finding,
@@ -121,3 +121,11 @@ def _warnings(pair: Pair | None) -> tuple[str, ...]:
     if pair is None:
         return ()
     return tuple(f"{name}: {text}" for name, sketch in (("A", pair.a), ("B", pair.b)) for text in sketch.warnings)
+
+
+def _warn_of_basis(records: Sequence[ModelRecord]) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: {record.alone.basis.warning}"
+        for name, record in zip("AB", records, strict=True)
+        if record.alone.basis.warning
+    )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from homolog.report.alone import say_alone
 from homolog.report.bodies import arrange_bodies
 from homolog.report.charts.matrix import HEAT_STEPS, draw_layer_matrix, matrix_width
 from homolog.report.columns import arrange_columns
@@ -203,6 +204,7 @@ def _model(model: Json, name: str) -> dict[str, Any]:
         "files": [(clean(file["name"]), size(file["bytes"])) for file in files[:MOST_FILES]],
         "more_files": max(0, len(files) - MOST_FILES),
         "notes": [tell(note) for note in model.get("notes") or ()],
+        "alone": say_alone(model.get("self")),
     }
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from homolog.report.absence import shorten_reason
+from homolog.report.alone import say_alone
 from homolog.report.done import list_operations, say_order
 from homolog.report.evidence import best_group
 from homolog.report.exclusions import list_not_ruled_out, list_ruled_out
@@ -84,6 +85,9 @@ def _headline(comparison: Json, console: Console) -> Iterator[Any]:
             yield _text(console, counted)
     if order := say_order(comparison):
         yield _text(console, order)
+    for side in ("a", "b"):
+        for said in say_alone(comparison[side].get("self"), findings_only=True):
+            yield _text(console, t("{model} by itself: {text}.", model=side.upper(), text=said))
     for warning in comparison.get("warnings") or ():
         yield _text(console, t("Note: {text}", text=tell(warning)), "yellow")
 

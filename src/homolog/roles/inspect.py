@@ -64,6 +64,8 @@ class Inspection:
     """The tokenizer inside or beside the weights, in words; ``None`` if none was found."""
     read: Mapping[str, int] = field(default_factory=dict)
     """``bytes``, ``of`` and ``requests``: what this inspection read of the weights."""
+    alone: Mapping[str, Any] | None = None
+    """What the blocks of the model say of each other, as the document has it; ``None`` if that was not asked."""
 
     @property
     def architecture(self) -> str:
@@ -104,6 +106,7 @@ class Inspection:
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "read": dict(self.read),
+            "self": None if self.alone is None else dict(self.alone),
         }
 
     def __repr__(self) -> str:

@@ -18,7 +18,15 @@ from homolog.sketch.lattice import find_lattice
 from homolog.sketch.plan import ReadingPlan
 from homolog.sketch.sketch import Sketch, TokenRows, UnitBlock, ValueBlock
 
-__all__ = ["SEEN", "Progress", "lattice_precision", "read_sketch", "read_token_rows"]
+__all__ = [
+    "SEEN",
+    "Progress",
+    "lattice_precision",
+    "read_blocks",
+    "read_channels",
+    "read_sketch",
+    "read_token_rows",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the steps done and the steps in all."""
@@ -51,13 +59,7 @@ def read_sketch(
     """
     if plan.hold:
         checkpoint = HeldCheckpoint(checkpoint)
-    channels = {
-        role: _read_channels(checkpoint, anatomy, role, view)
-        for role, view in sorted(anatomy.views.items())
-        if view.axes == (Space.RESIDUAL,)
-        and (role.layer >= 0 or role.kind.startswith("norm"))
-        and plan.reads(role.layer)
-    }
+    channels = read_channels(checkpoint, anatomy, plan)
     units: list[UnitBlock] = []
     values: list[ValueBlock] = []
     routers: dict[int, Array] = {}
@@ -95,6 +97,26 @@ def read_sketch(
         layers_read=plan.layers,
         lattice=_lattice(checkpoint, anatomy) or _seen_lattice(units, layers),
     )
+
+
+def read_channels(checkpoint: Checkpoint, anatomy: Anatomy, plan: ReadingPlan) -> dict[Role, Array]:
+    """Norm gains and biases over the residual stream, whole; a norm as what it multiplies by."""
+    return {
+        role: _read_channels(checkpoint, anatomy, role, view)
+        for role, view in sorted(anatomy.views.items())
+        if view.axes == (Space.RESIDUAL,)
+        and (role.layer >= 0 or role.kind.startswith("norm"))
+        and plan.reads(role.layer)
+    }
+
+
+def read_blocks(
+    checkpoint: Checkpoint, anatomy: Anatomy, plan: ReadingPlan, channels: dict[Role, Array]
+) -> Iterator[UnitBlock]:
+    """The FFN blocks of a plan one by one, in the order of a sketch, and nothing else of the model."""
+    for role in sorted(anatomy.views):
+        if role.kind == "ffn.up" and role.part == "weight" and role.expert < plan.experts and plan.reads(role.layer):
+            yield _read_units(checkpoint, anatomy, plan, channels, role)
 
 
 def _views_by_layer(anatomy: Anatomy) -> dict[int, list[tuple[Role, View]]]:

@@ -1,0 +1,127 @@
+"""One checkpoint on its own: what `inspect` says, and what its blocks say of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from zlib import crc32
+
+import numpy as np
+
+from homolog.checkpoint.base import Array, Checkpoint
+from homolog.probes.alone.copies import CHANNELS, plan_tests
+from homolog.probes.alone.found import Alone, look_alone, look_at_sketch, norm_gains
+from homolog.probes.indices import Rngs
+from homolog.probes.pair import Pair
+from homolog.roles.inspect import Inspection
+from homolog.roles.inspect import inspect as inspect_roles
+from homolog.roles.role import Anatomy
+from homolog.sketch.plan import SMALL, Plans, ReadingPlan, count_blocks, spaced_layers
+from homolog.sketch.stream import read_blocks, read_channels
+
+__all__ = ["generators", "inspect", "look_at_checkpoint", "look_at_pair"]
+
+_UNITS, _FEW_UNITS = 64, 32
+"""Leading units read of every FFN: of small models, and of large ones, of which 32 that keep their index are one chance in 10^35."""
+
+_SLAB = 128
+_MOST_BLOCKS = 128
+_LARGEST_WHOLE = 2**30
+"""Bytes of a model up to which the FFNs are held whole if all numbers are looked at anyway."""
+_LOUDNESS_LAYERS = 8
+
+
+def inspect(
+    checkpoint: Checkpoint, *, values: bool = False, announce: Callable[[str], None] = lambda text: None
+) -> Inspection:
+    """Say what a checkpoint is, and whether parts of it began as copies of each other.
+
+    ``values`` reads every number to find NaN, infinities and zeroed or constant tensors, and compares whole FFNs; without it some rows of
+    each tensor are sampled. ``announce`` is called with what is about to be fetched of a checkpoint that lies elsewhere, in words. Raises
+    `MalformedCheckpoint` where config.json contradicts the shapes.
+    """
+    meter, names = checkpoint.meter, [file.name for file in checkpoint.files]
+    start, requests = meter.count_distinct(names), meter.requests
+    found = inspect_roles(checkpoint, values=values, announce=announce)
+    alone = look_at_checkpoint(checkpoint, found.anatomy, values=values)
+    warning = () if alone.basis.warning is None else (alone.basis.warning,)
+    # rows that both looks read count once
+    read = {
+        "bytes": meter.count_distinct(names) - start,
+        "of": checkpoint.nbytes,
+        "requests": meter.requests - requests,
+    }
+    return replace(found, alone=alone.to_json(), warnings=(*found.warnings, *warning), read=read)
+
+
+def look_at_checkpoint(checkpoint: Checkpoint, anatomy: Anatomy, *, values: bool = False, seed: int = 0) -> Alone:
+    """Compare the blocks of one model with each other, reading some leading units of each; with ``values`` whole FFNs too, if they fit.
+
+    Raises CheckpointError where the file cannot be read.
+    """
+    if anatomy.reason:
+        return Alone.missing("the architecture is not recognised")
+    if anatomy.missing:
+        return Alone.missing("tensors that the architecture needs are missing")
+    if checkpoint.meter.remote is not None and not values:
+        return Alone.missing("the model lies elsewhere: --values fetches and compares all of it")
+    whole = values and checkpoint.nbytes <= _LARGEST_WHOLE
+    units = 0 if whole else _UNITS if checkpoint.nbytes <= SMALL else _FEW_UNITS
+    experts = max(1, _MOST_BLOCKS // max(anatomy.dims.layers, 1))
+    plan = ReadingPlan(units=units, experts=experts, slab=None if whole else _SLAB, whole=whole)
+    with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are reported by name, not by warning
+        channels = read_channels(checkpoint, anatomy, plan)
+        blocks = list(read_blocks(checkpoint, anatomy, plan, channels))
+        if not whole:
+            # of wide models the leading channels are enough, and so much less is held
+            blocks = [
+                replace(
+                    block,
+                    up=block.up[:, :CHANNELS].copy(),
+                    gate=None if block.gate is None else block.gate[:, :CHANNELS].copy(),
+                )
+                for block in blocks
+            ]
+
+        def rows() -> list[Array]:
+            layers = spaced_layers(anatomy.dims.layers, _LOUDNESS_LAYERS)
+            some = ReadingPlan(units=4 * _UNITS, experts=1, slab=None, whole=False, layers=layers)
+            read = [block for block in read_blocks(checkpoint, anatomy, some, channels) if not block.flaw]
+            return [part for block in read for part in (block.gate, block.up) if part is not None]
+
+        gains = norm_gains(channels, anatomy.dims.width)
+        why = None
+        if not whole:
+            why = (
+                "the model is too large for its FFNs to be held whole"
+                if values
+                else "not asked for: --values compares whole FFNs"
+            )
+        return look_alone(anatomy, blocks, gains, rows, generators(seed), alike=why)
+
+
+def look_at_pair(pair: Pair | None, reason: str | None, plans: Sequence[Plans]) -> tuple[Alone, Alone]:
+    """Both models of a comparison, each by itself, from what was read of them; ``reason`` says why nothing was.
+
+    ``plans`` are the stages that reading may go through: the tests of all of them count, as it depends on the pair where it ends.
+    """
+    if pair is None:
+        missing = Alone.missing(reason or "nothing of it was read")
+        return missing, missing
+    rngs = generators(pair.seed)
+    a, b = (
+        look_at_sketch(
+            sketch, rngs, tests=sum(plan_tests(count_blocks(sketch.anatomy, plan[side])) for plan in plans) or None
+        )
+        for side, sketch in enumerate((pair.a, pair.b))
+    )
+    return a, b
+
+
+def generators(seed: int) -> Callable[..., Rngs]:
+    """Generators for every purpose of one model."""
+
+    def rngs(*purpose: object) -> Rngs:
+        return lambda role: np.random.default_rng([seed, crc32(repr((*purpose, role)).encode())])
+
+    return rngs
