@@ -36,7 +36,7 @@ STATISTICS = ("rows", "profiles")
 CHANNELS = 256
 """Leading residual channels that are looked at: any fixed choice is as valid, and a copy shows in all of them."""
 
-_UNITS, _FEWEST_UNITS, _ROWS = 256, 24, 2048
+_UNITS, _FEWEST_UNITS, _ROWS = 256, 24, 1024
 """Leading units of a block, fewer of many blocks: 24 that keep their index are one chance in 10^23."""
 
 NULL = Null(
