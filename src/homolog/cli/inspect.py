@@ -27,7 +27,8 @@ def inspect(
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
     values: Annotated[
-        bool, typer.Option("--values", help="Look at every number, not at some rows of each tensor.")
+        bool,
+        typer.Option("--values", help="Look at every number, not at some rows of each tensor, and compare whole FFNs."),
     ] = False,
     budget: Annotated[
         str | None,

@@ -204,7 +204,7 @@ def _model(model: Json, name: str) -> dict[str, Any]:
         "files": [(clean(file["name"]), size(file["bytes"])) for file in files[:MOST_FILES]],
         "more_files": max(0, len(files) - MOST_FILES),
         "notes": [tell(note) for note in model.get("notes") or ()],
-        "alone": say_alone(model.get("self")),
+        "alone": [raise_powers(_sentence_case(text)) for text in say_alone(model.get("self"))],
     }
 
 
