@@ -172,3 +172,11 @@ def test_inspecting_fetches_in_few_requests(hub: Hub) -> None:
         remote, expected = inspect(checkpoint).to_json(), inspect(local).to_json()
     assert {key for key in expected if remote[key] != expected[key]} <= {"id", "notes"}
     assert len(hub.log()) <= 9
+
+
+def test_a_model_that_is_too_much_to_fetch_is_not_set_beside_itself(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homolog.examination.alone._MOST_FETCHED", 1000)
+    with open_checkpoint("zoo/a") as checkpoint:
+        found = inspect(checkpoint).to_json()["self"]
+    assert found["copies"]["absent"].endswith("would have to be fetched for it: --values fetches the whole model")
+    assert found["sentences"] == []

@@ -9,14 +9,17 @@ from zlib import crc32
 import numpy as np
 
 from homolog.checkpoint.base import Array, Checkpoint
+from homolog.checkpoint.budget import show_bytes
+from homolog.errors import BudgetExceeded, NotCached
 from homolog.probes.alone.copies import CHANNELS, plan_tests
 from homolog.probes.alone.found import Alone, look_alone, look_at_sketch, norm_gains
 from homolog.probes.indices import Rngs
 from homolog.probes.pair import Pair
 from homolog.roles.inspect import Inspection
 from homolog.roles.inspect import inspect as inspect_roles
-from homolog.roles.role import Anatomy
+from homolog.roles.role import Anatomy, Role
 from homolog.sketch.plan import SMALL, Plans, ReadingPlan, count_blocks, spaced_layers
+from homolog.sketch.sketch import UnitBlock
 from homolog.sketch.stream import read_blocks, read_channels
 
 __all__ = ["generators", "inspect", "look_at_checkpoint", "look_at_pair"]
@@ -29,6 +32,8 @@ _MOST_BLOCKS = 128
 _LARGEST_WHOLE = 2**30
 """Bytes of a model up to which the FFNs are held whole if all numbers are looked at anyway."""
 _LOUDNESS_LAYERS = 8
+_MOST_FETCHED = 16 * 2**20
+"""Bytes that are fetched of a model that lies elsewhere, at most."""
 
 
 def inspect(
@@ -43,7 +48,7 @@ def inspect(
     meter, names = checkpoint.meter, [file.name for file in checkpoint.files]
     start, requests = meter.count_distinct(names), meter.requests
     found = inspect_roles(checkpoint, values=values, announce=announce)
-    alone = look_at_checkpoint(checkpoint, found.anatomy, values=values)
+    alone = look_at_checkpoint(checkpoint, found.anatomy, values=values, announce=announce)
     warning = () if alone.basis.warning is None else (alone.basis.warning,)
     # rows that both looks read count once
     read = {
@@ -54,24 +59,36 @@ def inspect(
     return replace(found, alone=alone.to_json(), warnings=(*found.warnings, *warning), read=read)
 
 
-def look_at_checkpoint(checkpoint: Checkpoint, anatomy: Anatomy, *, values: bool = False, seed: int = 0) -> Alone:
+def look_at_checkpoint(
+    checkpoint: Checkpoint,
+    anatomy: Anatomy,
+    *,
+    values: bool = False,
+    seed: int = 0,
+    announce: Callable[[str], None] = lambda text: None,
+) -> Alone:
     """Compare the blocks of one model with each other, reading some leading units of each; with ``values`` whole FFNs too, if they fit.
 
-    Raises CheckpointError where the file cannot be read.
+    Of a model that lies elsewhere little is fetched for it; where that is not enough, the reason says so. Raises CheckpointError where
+    the file cannot be read.
     """
     if anatomy.reason:
         return Alone.missing("the architecture is not recognised")
     if anatomy.missing:
         return Alone.missing("tensors that the architecture needs are missing")
-    if checkpoint.meter.remote is not None and not values:
-        return Alone.missing("the model lies elsewhere: --values fetches and compares all of it")
     whole = values and checkpoint.nbytes <= _LARGEST_WHOLE
     units = 0 if whole else _UNITS if checkpoint.nbytes <= SMALL else _FEW_UNITS
     experts = max(1, _MOST_BLOCKS // max(anatomy.dims.layers, 1))
     plan = ReadingPlan(units=units, experts=experts, slab=None if whole else _SLAB, whole=whole)
-    with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are reported by name, not by warning
+
+    def read() -> tuple[dict[Role, Array], list[UnitBlock]]:
         channels = read_channels(checkpoint, anatomy, plan)
-        blocks = list(read_blocks(checkpoint, anatomy, plan, channels))
+        return channels, list(read_blocks(checkpoint, anatomy, plan, channels))
+
+    with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are reported by name, not by warning
+        if reason := _bring(checkpoint, read, announce):
+            return Alone.missing(reason)
+        channels, blocks = read()
         if not whole:
             # of wide models the leading channels are enough, and so much less is held
             blocks = [
@@ -86,8 +103,10 @@ def look_at_checkpoint(checkpoint: Checkpoint, anatomy: Anatomy, *, values: bool
         def rows() -> list[Array]:
             layers = spaced_layers(anatomy.dims.layers, _LOUDNESS_LAYERS)
             some = ReadingPlan(units=4 * _UNITS, experts=1, slab=None, whole=False, layers=layers)
-            read = [block for block in read_blocks(checkpoint, anatomy, some, channels) if not block.flaw]
-            return [part for block in read for part in (block.gate, block.up) if part is not None]
+            if _bring(checkpoint, lambda: list(read_blocks(checkpoint, anatomy, some, channels)), announce):
+                return []
+            found = [block for block in read_blocks(checkpoint, anatomy, some, channels) if not block.flaw]
+            return [part for block in found for part in (block.gate, block.up) if part is not None]
 
         gains = norm_gains(channels, anatomy.dims.width)
         why = None
@@ -98,6 +117,27 @@ def look_at_checkpoint(checkpoint: Checkpoint, anatomy: Anatomy, *, values: bool
                 else "not asked for: --values compares whole FFNs"
             )
         return look_alone(anatomy, blocks, gains, rows, generators(seed), alike=why)
+
+
+def _bring(checkpoint: Checkpoint, read: Callable[[], object], announce: Callable[[str], None]) -> str | None:
+    """Fetch what ``read`` asks for of a model that lies elsewhere; in words, why not, if that is too much or not allowed."""
+    remote = checkpoint.meter.remote
+    if remote is None:
+        return None
+    with remote.rehearse() as wanted:
+        read()
+    plan = remote.plan(wanted)
+    if not plan.pieces:
+        return None
+    if plan.bytes > _MOST_FETCHED:
+        return f"{show_bytes(plan.bytes)} would have to be fetched for it: --values fetches the whole model"
+    try:
+        remote.require(plan.pieces)
+    except (BudgetExceeded, NotCached):
+        return "what it takes is not in the cache, and may not be fetched"
+    announce(plan.describe(checkpoint.path, sum(checkpoint.meter.sizes[file] for file in checkpoint.files)))
+    remote.fetch(plan, lambda _: None)
+    return None
 
 
 def look_at_pair(pair: Pair | None, reason: str | None, plans: Sequence[Plans]) -> tuple[Alone, Alone]:

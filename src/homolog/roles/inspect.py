@@ -122,6 +122,8 @@ class Inspection:
             "tensors": f"{len(self.roles)} roles, {len(self.anatomy.unused)} unused, {len(self.anatomy.missing)} missing",
             "warnings": "; ".join(self.warnings) or "none",
         }
+        if self.alone and self.alone["sentences"]:
+            rows["itself"] = "; ".join(self.alone["sentences"])
         cells = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rows.items())
         return f"<table><caption>{escape(self.id)}</caption>{cells}</table>"
 
