@@ -19,6 +19,8 @@ from homolog.errors import (
     CheckpointNotFound,
     NotCached,
 )
+from homolog.examination.alone import look_at_checkpoint
+from homolog.roles.resolve import resolve
 
 ZOO = Path(__file__).parents[1] / "zoo"
 
@@ -177,6 +179,7 @@ def test_inspecting_fetches_in_few_requests(hub: Hub) -> None:
 def test_a_model_that_is_too_much_to_fetch_is_not_set_beside_itself(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("homolog.examination.alone._MOST_FETCHED", 1000)
     with open_checkpoint("zoo/a") as checkpoint:
-        found = inspect(checkpoint).to_json()["self"]
-    assert found["copies"]["absent"].endswith("would have to be fetched for it: --values fetches the whole model")
-    assert found["sentences"] == []
+        found = look_at_checkpoint(checkpoint, resolve(checkpoint))
+    assert found.copies.absent is not None
+    assert found.copies.absent.endswith("would have to be fetched for it: --values fetches the whole model")
+    assert found.sentences == ()
