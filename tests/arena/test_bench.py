@@ -120,7 +120,22 @@ def test_where_there_is_no_text_there_is_no_loss(
 
 def make_point(attack: str, amount: float, loss: float, **changed: object) -> Point:
     point = Point(
-        attack, amount, "llama-32-00", False, HIDDEN, "related", 2, -2.3, 0.9, ("llama-32-01",), (), 0.2, 1.0, loss, 3.0
+        attack,
+        amount,
+        "llama-32-00",
+        False,
+        HIDDEN,
+        "related",
+        2,
+        -2.3,
+        0.9,
+        0.8,
+        ("llama-32-01",),
+        (),
+        0.2,
+        1.0,
+        loss,
+        3.0,
     )
     return replace(point, **changed)  # type: ignore[arg-type]
 
@@ -148,7 +163,7 @@ def test_worth_is_read_off_the_curve_of_new_models() -> None:
     assert "| hidden | small | all | – | – | – | – | – |" in table
     assert "| noise | small | – | 0.1 | 50% / 0% / 50% | 0.2× | +1.50 | 0.10× |" in table
     assert "| from nothing | small |" not in table, "which steals nothing"
-    assert "| noise | 0.1 | 2 | +1.50 | 0.10× | 1.0× | 100% | 50% | 50% | 0.10 … 0.90 | 1 of 3 |" in table
+    assert "| noise | 0.1 | 2 | +1.50 | 0.10× | 1.0× | 100% | 50% | 50% | 0.10 … 0.90 | 0.80 … 0.80 | 1 of 3 |" in table
     lines = list(csv.DictReader(io.StringIO(write_csv(made))))
     assert len(lines) == len(made)
     assert lines[4]["accused"] == "llama-32-01"

@@ -65,6 +65,8 @@ class Point:
     """Of the headline, or conformal at Tier 2."""
     agreement: float | None
     """Of the bodies."""
+    heads: float | None
+    """Of attention, asked apart."""
     strangers: tuple[str, ...]
     """Independent bases that the same model was compared with."""
     accused: tuple[str, ...]
@@ -174,6 +176,7 @@ class Bench:
                     said.verdict.tier,
                     said.verdict.log10_p,
                     said.agreement.value,
+                    said.agreement.heads.value,
                     strangers,
                     accused,
                     attack.tokens(amount) if attack.tokens is not None else 0.0,

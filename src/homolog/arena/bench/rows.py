@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 from statistics import fmean, median
@@ -40,6 +40,7 @@ _HEADER = (
     "found hidden",
     "cleared hidden",
     "agreement hidden",
+    "heads hidden",
     "strangers accused",
 )
 
@@ -77,6 +78,8 @@ class Row:
     """Share called independent after all plain disguises; the rest is undecided or called a shared initialisation."""
     agreement: tuple[float, float] | None
     """Smallest and largest agreement of bodies when hidden."""
+    heads: tuple[float, float] | None
+    """The same of attention."""
     comparisons: int
     """With strangers."""
     accused: int
@@ -164,7 +167,6 @@ def show_amount(row: Row) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    agreement = "–" if row.agreement is None else "{:.2f} … {:.2f}".format(*row.agreement)
     return (
         row.attack.name,
         show_amount(row),
@@ -175,7 +177,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         "–" if row.plain is None else f"{row.plain:.0%}",
         f"{row.hidden:.0%}",
         f"{row.cleared:.0%}",
-        agreement,
+        _show_range(row.agreement),
+        _show_range(row.heads),
         f"{row.accused} of {row.comparisons}",
     )
 
@@ -185,9 +188,17 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * (lines[0].count("|") - 1), *lines[1:]])
 
 
+def _find_range(values: Iterable[float | None]) -> tuple[float, float] | None:
+    known = [value for value in values if value is not None]
+    return (min(known), max(known)) if known else None
+
+
+def _show_range(found: tuple[float, float] | None) -> str:
+    return "–" if found is None else "{:.2f} … {:.2f}".format(*found)
+
+
 def _row(attack: Attack, amount: float, group: int, points: Sequence[Point], curve: _Curve) -> Row:
     plain, hidden = ([p for p in points if p.face == face] for face in (PLAIN, HIDDEN))
-    agreements = [p.agreement for p in hidden if p.agreement is not None]
     prices = [p.price for p in hidden if p.price is not None]
     comparable = dict(attack.mixture) == dict(ATTACKS[0].mixture)
     worths = [_find_worth(p.loss, curve) for p in hidden if p.loss is not None] if comparable and curve else []
@@ -201,7 +212,8 @@ def _row(attack: Attack, amount: float, group: int, points: Sequence[Point], cur
         fmean(p.found for p in plain) if plain else None,
         fmean(p.found for p in hidden),
         fmean(p.cleared for p in hidden),
-        (min(agreements), max(agreements)) if agreements else None,
+        _find_range(p.agreement for p in hidden),
+        _find_range(p.heads for p in hidden),
         sum(len(p.strangers) for p in points),
         sum(len(p.accused) for p in points),
         fmean(prices) if prices else None,
