@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from homolog.roles.role import Anatomy
+from homolog.sketch.position_table import choose_positions, count_positions
 
 __all__ = ["ReadingPlan", "count_blocks", "plan_reading", "plan_stages", "spaced_layers", "thin_out"]
 
@@ -38,6 +39,8 @@ class ReadingPlan:
     """The layers to read; ``None`` for all."""
     routed: int | None = None
     """Leading rows of every router; ``None`` for all."""
+    positions: tuple[int, ...] = ()
+    """Rows of the table of learned positions."""
 
     def reads(self, layer: int) -> bool:
         """Whether a layer is read; what lies outside the layers always is."""
@@ -102,11 +105,13 @@ def plan_reading(a: Anatomy, b: Anatomy, nbytes: int, units: int, full: bool) ->
 
     Small pairs are read whole; ``full`` reads the whole matrices of large ones too and keeps 256 units of every FFN. Otherwise
     ``units`` leading units of every FFN are read, and more of the wider model (up to four times as many), because a pruned or widened
-    copy keeps the order of its units but not their positions; of routers over equally many experts as many leading rows.
+    copy keeps the order of its units but not their positions; of routers over equally many experts as many leading rows. Rows of tables of
+    learned positions are read if both models have one.
     """
     experts = max(1, _MOST_BLOCKS // max(a.dims.layers, b.dims.layers, 1))
+    positions = choose_positions(min(count_positions(a), count_positions(b)))
     if nbytes <= SMALL:
-        plan = ReadingPlan(units=0, experts=experts, slab=None, whole=True, hold=True)
+        plan = ReadingPlan(units=0, experts=experts, slab=None, whole=True, hold=True, positions=positions)
         return plan, plan
     units = max(units, _FULL_UNITS) if full else units
     ratio = max(a.dims.ffn, 1) / max(b.dims.ffn, 1)
@@ -116,6 +121,6 @@ def plan_reading(a: Anatomy, b: Anatomy, nbytes: int, units: int, full: bool) ->
     # a router of 256 experts weighs as much as 64 units of four of them; where the counts differ all rows are needed to find the order
     routed = units if not full and a.dims.experts == b.dims.experts else None
     return (
-        ReadingPlan(units=units_a, experts=experts, slab=slab, whole=full, routed=routed),
-        ReadingPlan(units=units_b, experts=experts, slab=slab, whole=full, routed=routed),
+        ReadingPlan(units_a, experts, slab, whole=full, routed=routed, positions=positions),
+        ReadingPlan(units_b, experts, slab, whole=full, routed=routed, positions=positions),
     )

@@ -89,7 +89,8 @@ class Sketch:
     column_norms: Mapping[Role, Array]
     """Norm of each residual channel's column in a whole matrix; empty unless whole matrices were read."""
     tokens: Mapping[str, TokenRows]
-    """``embed`` and, unless tied, ``unembed``; ``project`` where fixed features are projected into the residual stream."""
+    """``embed`` and, unless tied, ``unembed``; ``project`` where fixed features are projected into the residual stream; ``position``
+    where both models have a table of learned positions, its rows under ``untrained``, whether training reached them or not."""
     spreads: Mapping[str, tuple[float, ...]]
     """Standard deviation of Q, K, V, O by layer: exhibits only."""
     warnings: tuple[str, ...] = field(default=())

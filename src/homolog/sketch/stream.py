@@ -16,6 +16,7 @@ from homolog.roles.role import Anatomy, Role, Space, View
 from homolog.sketch.held import HeldCheckpoint
 from homolog.sketch.lattice import find_lattice
 from homolog.sketch.plan import ReadingPlan
+from homolog.sketch.position_table import POSITION, position_view
 from homolog.sketch.sketch import Sketch, TokenRows, UnitBlock, ValueBlock
 
 __all__ = [
@@ -91,7 +92,7 @@ def read_sketch(
         routers=routers,
         channels=channels,
         column_norms=column_norms,
-        tokens=read_token_rows(checkpoint, anatomy, ordinary, untrained),
+        tokens=read_token_rows(checkpoint, anatomy, ordinary, untrained, plan.positions),
         spreads={kind[-1]: tuple(curve) for kind, curve in spreads.items() if len(curve) == layers},
         warnings=tuple(_warnings(units, values)),
         layers_read=plan.layers,
@@ -127,11 +128,16 @@ def _views_by_layer(anatomy: Anatomy) -> dict[int, list[tuple[Role, View]]]:
 
 
 def read_token_rows(
-    checkpoint: Checkpoint, anatomy: Anatomy, ordinary: Sequence[int], untrained: Sequence[int]
+    checkpoint: Checkpoint,
+    anatomy: Anatomy,
+    ordinary: Sequence[int],
+    untrained: Sequence[int],
+    positions: Sequence[int] = (),
 ) -> dict[str, TokenRows]:
     """Rows of the embedding and of an untied unembedding; a table that is not vocabulary × residual is left out.
 
     Where fixed features are projected into the residual stream, ``project`` holds a row for each feature: what it writes.
+    ``position`` holds rows of the table of learned positions.
     """
     tables = {}
     for key, role in (("embed", Role("embed.token")), ("unembed", Role("unembed"))):
@@ -145,6 +151,10 @@ def read_token_rows(
     if view is not None and set(view.axes) == {Space.RESIDUAL, Space.INPUT}:
         inputs = read_units(checkpoint, view, Space.INPUT, 0, view.shape[view.axes.index(Space.INPUT)])
         tables["project"] = TokenRows(inputs, inputs[:0], 2.0**-24, _flaw(inputs))
+    view = position_view(anatomy)
+    if view is not None and positions:
+        rows = read_units_at(checkpoint, view, Space.POSITION, positions)
+        tables[POSITION] = TokenRows(rows[:0], rows, _precision(checkpoint.tensors[view.tensor]), _flaw(rows))
     return tables
 
 
