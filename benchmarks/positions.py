@@ -3,10 +3,10 @@
     python benchmarks/positions.py
     python benchmarks/positions.py --zoo tests/zoo
 
-The first draws pairs of tables for which the null hypothesis of `tokens.untrained` holds, in worlds as awkward as can be: trained positions
-hold the *same* curve in both tables, in one frame. The second compares the tables of every two independent models under a folder, as
-they are and lengthened by rows that no training reached, and those of one line; and, to show the trap, what the first 64 rows of independent
-models would say in the frame of their embeddings.
+The first draws pairs of tables for which the null hypothesis of `tokens.untrained` holds, in worlds as awkward as can be: trained
+positions hold the *same* curve in both tables, in one frame. The second compares the tables of every two independent models under a
+folder, as they are and lengthened by rows that no training reached, and those of one line; and, to show the trap, what the first 64 rows
+of independent models would say in the frame of their embeddings.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def conclude(examined: Examined, records: Sequence[ModelRecord], provenance: Pro
         direction=direction,
         layer_matrix=_layer_matrix(examined),
         exhibits=_exhibits(pair, examined.layers or {}) if pair else {},
-        warnings=(*_warnings(pair), *_warn_of_basis(records)),
+        warnings=(*_warnings(pair), *_warn_of_basis(records), *examined.warnings),
         provenance=provenance,
         run=run,
         agreement=examined.look.finding,

@@ -45,6 +45,8 @@ class Examined:
     direction: Direction = field(default_factory=Direction)
     merge: Merge | None = None
     given: GivenModel | None = None
+    warnings: tuple[str, ...] = ()
+    """What kept a test from being trusted, in words."""
 
     @property
     def evidence(self) -> Evidence:

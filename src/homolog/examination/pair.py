@@ -14,6 +14,7 @@ from homolog.probes.experts import probe_experts
 from homolog.probes.ffn import FfnResult, probe_aligned_rows, probe_profiles, probe_rows
 from homolog.probes.finding import NOT_ALIGNED, Finding
 from homolog.probes.initialisation import Initialisation, weigh_initialisation
+from homolog.probes.overwritten import withhold_overwritten
 from homolog.probes.pair import Pair
 from homolog.probes.untrained import probe_untrained
 from homolog.probes.values import probe_values
@@ -58,7 +59,9 @@ def examine_pair(
     )
 
     def conclude(tests: Sequence[Finding]) -> Examined:
-        findings = tuple(count(finding) for finding in tests)
+        counted = [count(finding) for finding in tests]
+        untrained, warnings = withhold_overwritten(pair, counted[-1], related=evidence_of(tuple(counted)).ffn_agrees)
+        findings = (*counted[:-1], untrained)
         origins = map_layers(pair, on_ffn(findings))
         agrees = evidence_of(findings).agrees()
         return Examined(
@@ -70,6 +73,7 @@ def examine_pair(
             blocks=mapped.blocks,
             origins=origins,
             embedding=frame,
+            warnings=warnings,
         )
 
     def again(body: Frame | str) -> Examined:

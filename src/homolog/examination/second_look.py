@@ -9,6 +9,7 @@ from homolog.derivation.bodies import SecondLook, align_bodies, trace_by_bodies
 from homolog.errors import BudgetExceeded
 from homolog.examination.examined import Examined, evidence_of
 from homolog.probes.agreement import BodyFinding
+from homolog.probes.overwritten import withhold_overwritten
 from homolog.sketch.plan import SMALL
 from homolog.sketch.reading import Reading
 from homolog.verdict import Evidence
@@ -39,6 +40,9 @@ def look_again(examined: Examined, reading: Reading, *, deep: bool) -> Examined:
     except BudgetExceeded:
         return replace(examined, look=SecondLook(BodyFinding.missing("the budget does not allow it")))
     known = replace(examined.again(look.frame), unread=examined.unread, look=look)
+    if look.finding.related:
+        untrained, warnings = withhold_overwritten(pair, known.findings[-1], related=True)
+        known = replace(known, findings=(*known.findings[:-1], untrained), warnings=(*known.warnings, *warnings))
     origins = known.origins
     if look.finding.related and not evidence_of(known.findings).ffn_agrees:
         origins = trace_by_bodies(look)
