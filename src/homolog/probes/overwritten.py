@@ -37,7 +37,6 @@ def withhold_overwritten(pair: Pair, finding: Finding, *, related: bool) -> tupl
     smaller; it keeps the pair from being cleared by rows that cannot testify.
     """
     warnings, kept, left_out = [], finding.groups, dict(finding.absent_groups)
-    alone = carried(pair, "embed") if any(group.group in _TITLES.values() for group in kept) else None
     for key, title in _TITLES.items():
         groups = [group for group in kept if group.group == title]
         if (
@@ -46,7 +45,7 @@ def withhold_overwritten(pair: Pair, finding: Finding, *, related: bool) -> tupl
             or max(group.of for group in groups) < _FEWEST
         ):
             continue
-        cosine = alone if not related or key == "embed" else carried(pair, key)
+        cosine = carried(pair, key if related else "embed")
         if cosine is None or cosine < (CARRIED_IF_RELATED if related else CARRIED):
             continue
         reason = (
