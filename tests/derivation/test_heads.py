@@ -104,6 +104,35 @@ def test_tensors_of_permuted_heads_are_put_back(name: str, tmp_path: Path) -> No
     assert tensors.count("frozen") == len(tensors.states)
 
 
+@pytest.mark.parametrize("name", ["a", "g", "k", "m", "q-pangu"])
+@pytest.mark.parametrize("steps", [[MIXED], [PERMUTED, MIXED, {"kind": "permute_residual", "seed": 3}]])
+def test_tensors_of_mixed_values_are_mixed_likewise(name: str, steps: list[dict[str, Any]], tmp_path: Path) -> None:
+    folder, _ = derive(name, tmp_path / "b", *steps)
+    tensors = compare(ZOO / name, folder).map.tensors
+    assert tensors.count("replaced") == tensors.count("new") == 0
+    for state in tensors.states:
+        mixed = state.role.kind == "attn.v" or (state.role.kind, state.role.part) == ("attn.o", "weight")
+        assert state.change is not None
+        # Biases are a vector a head: their rounding is not made up for by that of others.
+        assert state.change < (0.02 if mixed else 1e-9)
+
+
+def test_values_that_were_drawn_anew_are_replaced_and_not_mixed(tmp_path: Path) -> None:
+    folder, _ = derive("a", tmp_path / "b")
+    shape, weights = load_model(ZOO / "a")
+    rng = np.random.default_rng(1)
+    for layer in range(shape.layers):
+        for part in "vo":
+            key = f"model.layers.{layer}.self_attn.{part}_proj.weight"
+            weights[key] = (weights[key].std() * rng.standard_normal(weights[key].shape)).astype(np.float32)
+    save_weights(folder, shape, weights)
+    comparison = compare(ZOO / "a", folder)
+    assert named(comparison) == set()
+    assert {found["values"] for found in heads_in(comparison).values()} == {"none"}
+    replaced = [state.role.kind for state in comparison.map.tensors.states if state.state == "replaced"]
+    assert sorted(replaced) == sorted(["attn.o", "attn.v"] * shape.layers)
+
+
 def test_low_rank_updates_are_seen_in_heads_that_moved(tmp_path: Path) -> None:
     plain = compare(ZOO / "a", ZOO / "a-low-rank").map.tensors
     folder, _ = derive("a-low-rank", tmp_path / "b", PERMUTED)

@@ -32,6 +32,10 @@ _KEPT, _PERMUTED = 0.5, 0.7
 """Share of what any mixing explains of the values that has to be explained dimension by dimension. At random the best of 8 dimensions
 explains half of a mixture."""
 
+_EXPLAINED = 0.2
+"""Share of what chance leaves over that a mixing has to explain; of v dimensions over t channels it explains v/t by chance. On the
+development lineages values of other heads of a model explain 0.20 at most, those of copies 0.23 at least."""
+
 _TINY = 1e-30
 
 
@@ -44,7 +48,8 @@ class ValueMap:
     residual: float
     """|V_b − M V_a| / |V_b|."""
     order: str
-    """``kept`` where every dimension is its own still, ``permuted`` where each is one other, ``mixed``."""
+    """``kept`` where every dimension is its own still, ``permuted`` where each is one other, ``mixed``; ``none`` where M explains little
+    more than it would of any values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +170,11 @@ def _fit_values(a: Array, b: Array) -> ValueMap:
     own, one = (
         float((weight[rows] * alike[rows, columns]).sum()) for rows, columns in ((within, within), _pair(alike))
     )
-    explained = 1.0 - left**2
-    order = "kept" if own >= _KEPT * explained else "permuted" if one >= _PERMUTED * explained else "mixed"
+    explained, chance = 1.0 - left**2, len(a) / a.shape[1]
+    if explained < chance + _EXPLAINED * (1.0 - chance):
+        order = "none"
+    else:
+        order = "kept" if own >= _KEPT * explained else "permuted" if one >= _PERMUTED * explained else "mixed"
     return ValueMap(np.asarray(mixing.T, dtype=np.float32), left, order)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from homolog.align.head_map import HeadMap, match_heads
 from homolog.align.heads import NoAttention, list_attention, read_attention
 from homolog.align.residual import Frame
-from homolog.checkpoint.base import Checkpoint
+from homolog.checkpoint.base import Array, Checkpoint
 from homolog.roles.role import Anatomy, Space
 
 __all__ = ["LayerHeads", "look_up_heads"]
@@ -74,7 +74,7 @@ class LayerHeads:
 
     @property
     def values(self) -> str:
-        """What became of the value dimensions inside most key-value heads: ``kept``, ``permuted``, ``mixed``; ``none`` if none is known."""
+        """What became of the value dimensions inside most key-value heads: ``kept``, ``permuted``, ``mixed``, or ``none``."""
         orders = Counter(value.order for value in (self.found.values if self.found else ()) if value is not None)
         return max(orders, key=lambda order: (orders[order], order)) if orders else "none"
 
@@ -97,6 +97,26 @@ class LayerHeads:
         known = np.flatnonzero(sources >= 0)
         mine, theirs = ((heads[:, None] * size + np.arange(size)).ravel() for heads in (known, sources[known]))
         return mine, theirs
+
+    def mix_values(self, kind: str, rows: Array, mine: Indices) -> Array:
+        """Rows (or a bias) of A's values or outputs with the mixing that B's values show, where B's dimensions ``mine`` are mixed.
+
+        Mixing is fitted to the values alone; of the outputs it is undone.
+        """
+        if self.found is None or self.values != "mixed" or kind not in ("attn.v", "attn.o"):
+            return rows
+        per_group = self.b // len(self.found.group) if kind == "attn.o" else 1
+        mixed = rows.copy()
+        for group, value in enumerate(self.found.values):
+            if value is None or value.order != "mixed" or value.mixing.shape[0] != value.mixing.shape[1]:
+                continue
+            size = len(value.mixing)
+            change = value.mixing if kind == "attn.v" else np.linalg.pinv(value.mixing.astype(np.float64), 1e-4).T
+            for head in range(group * per_group, (group + 1) * per_group):
+                here = np.flatnonzero(mine // size == head)
+                if len(here) == size:
+                    mixed[here] = change @ rows[here]
+        return mixed
 
     def to_json(self) -> dict[str, Any]:
         """As the document has it, under ``layers[].heads``."""

@@ -27,7 +27,10 @@ _MOSTLY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class TensorPair:
-    """One tensor of B beside the one of A that it came from, numbers at equal places being counterparts."""
+    """One tensor of B beside the one of A that it came from, numbers at equal places being counterparts.
+
+    Where value dimensions of a head were mixed, A's values and outputs are mixed likewise, by the matrix that fits B's values best.
+    """
 
     role: Role
     """In B."""
@@ -101,6 +104,8 @@ class Wholes:
                 return None
             mine, theirs, signs = chosen
             b, a = np.take(b, mine, axis=axis), np.take(a, theirs, axis=axis)
+            if space in (Space.QUERY, Space.KV) and axis == 0 and (heads := self.heads.get(role.layer)) is not None:
+                a = heads.mix_values(role.kind, a, mine)
             if signs is not None and not (role.kind.startswith("norm.") and role.part == "weight"):
                 a = a * (signs[:, None] if axis == 0 and a.ndim == 2 else signs)
         if not b.size:
