@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.checkpoint.writers import encode_safetensors
 from tests.derivation.make import ZOO, derive
 
 from homolog.comparison import Comparison
@@ -93,6 +94,23 @@ def test_dropped_heads_are_counted(name: str, tmp_path: Path) -> None:
     for layer, heads in heads_in(grown).items():
         assert heads["sources"] == [kept[layer].index(i) if i in kept[layer] else None for i in range(of["a"])]
     assert named(grown) == {"heads_added"}
+
+
+def test_heads_that_the_younger_lacks_leave_the_order_open(tmp_path: Path) -> None:
+    shape, weights = load_model(ZOO / "a")
+    rng = np.random.default_rng(1)
+    finer = {key: (x * (1 + 1e-4 * rng.standard_normal(x.shape))).astype(np.float32) for key, x in weights.items()}
+    pruned = apply_operation(shape, finer, {"kind": "prune_heads", "groups": 1})
+    for name, kept, tensors in (("a", shape, finer), ("whole", shape, finer), ("b", pruned.shape, pruned.weights)):
+        save_weights(tmp_path / name, kept, tensors)
+        (tmp_path / name / "tokenizer.json").write_bytes((ZOO / "a" / "tokenizer.json").read_bytes())
+    (tmp_path / "a" / "model.safetensors").write_bytes(encode_safetensors(dict(sorted(finer.items()))))
+    for a, b, order in (("a", "b", "a_to_b"), ("b", "a", "b_to_a")):
+        direction = compare(tmp_path / a, tmp_path / b).direction
+        assert [fact.direction for fact in direction.facts if fact.kind == "numbers_rounded"] == [order]
+        assert direction.relation == "undirected"
+        assert "parts that the younger lacks" in direction.why
+    assert compare(tmp_path / "a", tmp_path / "whole").relation == "a_to_b"
 
 
 @pytest.mark.parametrize("name", ["a", "g", "k", "m", "q-pangu"])

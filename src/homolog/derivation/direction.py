@@ -409,7 +409,7 @@ def _cosine(a: Array, b: Array) -> float:
 
 
 def _holds_all(whole: ModelMap, order: str) -> bool:
-    """Whether the younger holds all that the elder has, but for units that were pruned here and there."""
+    """Whether the younger holds all that the elder has, but for units that were pruned here and there; fewer heads are not all."""
     assert whole.wholes is not None
     wholes = whole.wholes
     if wholes.anatomies[0].dims == wholes.anatomies[1].dims and all(a == b for b, a in wholes.layers.items()):
@@ -417,6 +417,8 @@ def _holds_all(whole: ModelMap, order: str) -> bool:
     heights = [anatomy.dims.vocab for anatomy in wholes.anatomies]
     elder = 0 if order == "a_to_b" else 1
     if heights[elder] > heights[1 - elder] and heights[elder] > whole.vocabulary.joined:
+        return False
+    if wholes.anatomies[elder].dims.heads > wholes.anatomies[1 - elder].dims.heads:
         return False
     widths = [anatomy.dims.width for anatomy in wholes.anatomies]
     if order == "a_to_b":

@@ -203,7 +203,13 @@ def measure_overlap(ab: Wholes, ca: Wholes, cb: Wholes) -> dict[str, float]:
 
 def _usable(pair: TensorPair) -> bool:
     matrix = pair.source is not None and pair.role.layer >= 0 and pair.role.part == "weight" and pair.b.ndim == 2
-    return matrix and pair.covered == 1.0 and min(pair.b.shape) >= _SMALLEST and bool(np.isfinite(pair.b).all())
+    return (
+        matrix
+        and not pair.fitted
+        and pair.covered == 1.0
+        and min(pair.b.shape) >= _SMALLEST
+        and bool(np.isfinite(pair.b).all())
+    )
 
 
 def _own(values: Array, root: Array) -> npt.NDArray[np.float64]:

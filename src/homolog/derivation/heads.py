@@ -98,17 +98,17 @@ class LayerHeads:
         mine, theirs = ((heads[:, None] * size + np.arange(size)).ravel() for heads in (known, sources[known]))
         return mine, theirs
 
-    def mix_values(self, kind: str, rows: Array, mine: Indices) -> Array:
+    def mix_values(self, kind: str, rows: Array, mine: Indices) -> Array | None:
         """Rows (or a bias) of A's values or outputs with the mixing that B's values show, where B's dimensions ``mine`` are mixed.
 
-        Mixing is fitted to the values alone; of the outputs it is undone.
+        ``None`` where most heads are not. Mixing is fitted to the values alone; of the outputs it is undone.
         """
         if self.found is None or self.values != "mixed" or kind not in ("attn.v", "attn.o"):
-            return rows
+            return None
         per_group = self.b // len(self.found.group) if kind == "attn.o" else 1
         mixed = rows.copy()
         for group, value in enumerate(self.found.values):
-            if value is None or value.order != "mixed" or value.mixing.shape[0] != value.mixing.shape[1]:
+            if value is None or value.order == "none" or value.mixing.shape[0] != value.mixing.shape[1]:
                 continue
             size = len(value.mixing)
             change = value.mixing if kind == "attn.v" else np.linalg.pinv(value.mixing.astype(np.float64), 1e-4).T

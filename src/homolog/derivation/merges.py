@@ -266,9 +266,10 @@ def fit_merge(wholes: Wholes, parents: Sequence[Parent]) -> Merge:
 
 
 def _usable(sides: Sequence[TensorPair]) -> list[Array] | None:
-    """The parents' tensors, all in the shape of B's; ``None`` where one lacks it."""
+    """The parents' tensors, all in the shape of B's; ``None`` where one lacks it, or where values were mixed to fit B's."""
     if any(
-        side.source is None or side.a.shape != sides[0].a.shape or side.b.shape != sides[0].b.shape for side in sides
+        side.source is None or side.fitted or side.a.shape != sides[0].a.shape or side.b.shape != sides[0].b.shape
+        for side in sides
     ):
         return None
     arrays = [side.a for side in sides]

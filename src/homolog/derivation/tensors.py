@@ -120,7 +120,7 @@ def sum_up_tensors(pairs: Iterator[TensorPair]) -> Tensors:
     for pair in pairs:
         state = judge_tensor(pair)
         states.append(state)
-        whole = pair.covered == 1.0 and pair.b.ndim == 2 and min(pair.b.shape) >= _LEAST
+        whole = pair.covered == 1.0 and not pair.fitted and pair.b.ndim == 2 and min(pair.b.shape) >= _LEAST
         if state.state in ("near_frozen", "changed") and whole and pair.dtypes[1] in _MANTISSA:
             tested += 1
             if (found := measure_rank(pair)) is not None:

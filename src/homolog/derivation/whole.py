@@ -44,6 +44,8 @@ class TensorPair:
     """Of B's tensor."""
     dtypes: tuple[str, str] = ("", "")
     """As stored, of A and B; empty for numbers that are decoded from few bits."""
+    fitted: bool = False
+    """Whether A's numbers were mixed like that: then they are not those of its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Wholes:
         lead = next((axis for axis in view.axes if axis is not Space.RESIDUAL), view.axes[0])
         spaces = [lead, *(axis for axis in view.axes if axis is not lead)] if len(view.axes) == 2 else list(view.axes)
         b, a = (_read(model, v, lead) for model, v in ((self.models[1], view), (self.models[0], known)))
-        size = b.size
+        size, fitted = b.size, False
         for axis, space in enumerate(spaces):
             chosen = self._counterparts(role, source, space, a.shape[axis], b.shape[axis])
             if chosen is None:
@@ -105,13 +107,14 @@ class Wholes:
             mine, theirs, signs = chosen
             b, a = np.take(b, mine, axis=axis), np.take(a, theirs, axis=axis)
             if space in (Space.QUERY, Space.KV) and axis == 0 and (heads := self.heads.get(role.layer)) is not None:
-                a = heads.mix_values(role.kind, a, mine)
+                mixed = heads.mix_values(role.kind, a, mine)
+                a, fitted = (a, False) if mixed is None else (mixed, True)
             if signs is not None and not (role.kind.startswith("norm.") and role.part == "weight"):
                 a = a * (signs[:, None] if axis == 0 and a.ndim == 2 else signs)
         if not b.size:
             return None
         dtypes = tuple(_dtype(model, v) for model, v in ((self.models[0], known), (self.models[1], view)))
-        return TensorPair(role, source, a, b, b.size / size, size, (dtypes[0], dtypes[1]))
+        return TensorPair(role, source, a, b, b.size / size, size, (dtypes[0], dtypes[1]), fitted)
 
     def _counterparts(
         self, role: Role, source: Role, space: Space, length_a: int, length_b: int
