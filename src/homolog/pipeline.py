@@ -28,7 +28,7 @@ from homolog.provenance import Provenance, Stopwatch
 from homolog.roles.role import Anatomy
 from homolog.sketch.make import digest_read
 from homolog.sketch.opened import SketchFile, anatomy_of, open_model
-from homolog.sketch.plan import Plans, plan_stages
+from homolog.sketch.plan import SMALL, Plans, plan_stages
 from homolog.sketch.reading import Reading
 from homolog.sketch.stream import Progress
 
@@ -96,7 +96,8 @@ def compare(
                 third = opened.enter_context(_open(given, session))
                 examined = add_given(examined, models, anatomies, third, show_address(given), study)
         stages = () if _sketched(models) else _stages(models, anatomies, units=units, deep=deep, full=full)
-        alone = look_at_pair(examined.pair, examined.unresolved, stages)
+        large = full and stages and max(model.nbytes for model in models) > SMALL
+        alone = look_at_pair(examined, stages, models if large else (), anatomies)
         records = tuple(
             replace(_record(name, model, anatomy, examined.unread[side]), alone=alone[side])
             for side, (name, model, anatomy) in enumerate(zip(inputs, models, anatomies, strict=True))

@@ -96,3 +96,19 @@ def test_the_same_inputs_give_the_same_words() -> None:
     assert first["b"]["self"] == second["b"]["self"]
     assert first["a"]["self"] == second["a"]["self"]
     assert second["b"]["self"]["sentences"][0].startswith("layers 1 = 3, 2 = 4 began as copies of each other")
+
+
+def test_of_large_models_the_units_of_the_largest_effect_are_set_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = made("q-upcycled", tmp_path / "hidden", {"kind": "permute_units", "seed": 1})
+    monkeypatch.setattr("homolog.pipeline.SMALL", 0)
+    monkeypatch.setattr("homolog.examination.alone._LARGEST_WHOLE", 0)
+    document = compare(ZOO / "g", hidden, full=True).to_json()
+    assert _complaints("comparison-1.json", document) == []
+    assert document["a"]["self"]["alike"]["groups"] == []
+    found = [group["layers"] for group in document["b"]["self"]["alike"]["groups"]]
+    assert found == [[layer] for layer in range(4)]
+    with open_checkpoint(hidden) as checkpoint:
+        alone = inspect(checkpoint, values=True).to_json()["self"]
+    assert [group["layers"] for group in alone["alike"]["groups"]] == found

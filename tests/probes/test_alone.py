@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.naive import index_statistics as naive
+from tests.roles.cases import CASES
+from tests.roles.memory import MemoryCheckpoint
 
 from homolog.checkpoint.base import Array
 from homolog.checkpoint.open import open_checkpoint
-from homolog.examination.alone import generators, look_at_checkpoint
+from homolog.examination.alone import generators, inspect, look_at_checkpoint
 from homolog.probes.alone.alike import SHARES, count_partners, find_alike
 from homolog.probes.alone.basis import ALIKE, Basis, _mix, measure_spread, weigh_basis
 from homolog.probes.alone.copies import AS_ONE, Copies, find_copies, plan_tests
@@ -395,3 +397,19 @@ def test_experts_that_hold_parts_of_one_ffn_share_units() -> None:
     assert {group.layers for group in found.alike.groups} == {(layer,) for layer in range(4)}
     assert "on calibrated and not exact evidence" in found.sentences[0]
     assert look("q-pangu").alike.absent == "not asked for: --values compares whole FFNs"
+
+
+@pytest.mark.parametrize("number", range(0, len(CASES), 7))
+@pytest.mark.parametrize("numbers", ["random", "zero", "not a number", "equal"])
+def test_no_family_and_no_numbers_break_it(number: int, numbers: str) -> None:
+    rng = np.random.default_rng(number)
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in CASES[number].tensors.items()}
+    if numbers != "random":
+        value = {"zero": 0.0, "not a number": np.nan, "equal": 1.0}[numbers]
+        arrays = {name: np.full_like(array, value) for name, array in arrays.items()}
+    for values in (False, True):
+        found = inspect(MemoryCheckpoint(arrays, CASES[number].config), values=values).alone
+        assert found is not None
+        assert found["sentences"] == []
+        assert (found["copies"]["absent"] is not None) or numbers == "random"
+        assert (found["alike"]["absent"] is not None) or values

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
 
+from homolog.align.body import Body, read_body
 from homolog.checkpoint.base import Array, Checkpoint
 from homolog.checkpoint.budget import show_bytes
 from homolog.errors import BudgetExceeded, NotCached
+from homolog.examination.examined import Examined
 from homolog.probes.alone.copies import CHANNELS, plan_tests
 from homolog.probes.alone.found import Alone, look_alone, look_at_sketch, norm_gains
 from homolog.probes.indices import Rngs
-from homolog.probes.pair import Pair
 from homolog.roles.inspect import Inspection
 from homolog.roles.inspect import inspect as inspect_roles
 from homolog.roles.role import Anatomy, Role
@@ -108,15 +110,10 @@ def look_at_checkpoint(
             found = [block for block in read_blocks(checkpoint, anatomy, some, channels) if not block.flaw]
             return [part for block in found for part in (block.gate, block.up) if part is not None]
 
-        gains = norm_gains(channels, anatomy.dims.width)
-        why = None
-        if not whole:
-            why = (
-                "the model is too large for its FFNs to be held whole"
-                if values
-                else "not asked for: --values compares whole FFNs"
-            )
-        return look_alone(anatomy, blocks, gains, rows, generators(seed), alike=why)
+        gains, rngs = norm_gains(channels, anatomy.dims.width), generators(seed)
+        body = read_body(checkpoint, anatomy) if values and not whole else None
+        why = None if values else "not asked for: --values compares whole FFNs"
+        return look_alone(anatomy, blocks, gains, rows, rngs, alike=why, body=body)
 
 
 def _bring(checkpoint: Checkpoint, read: Callable[[], object], announce: Callable[[str], None]) -> str | None:
@@ -140,18 +137,29 @@ def _bring(checkpoint: Checkpoint, read: Callable[[], object], announce: Callabl
     return None
 
 
-def look_at_pair(pair: Pair | None, reason: str | None, plans: Sequence[Plans]) -> tuple[Alone, Alone]:
-    """Both models of a comparison, each by itself, from what was read of them; ``reason`` says why nothing was.
+def look_at_pair(
+    examined: Examined, plans: Sequence[Plans], models: Sequence[Checkpoint] = (), anatomies: Sequence[Anatomy] = ()
+) -> tuple[Alone, Alone]:
+    """Both models of a comparison, each by itself, from what was read of them.
 
     ``plans`` are the stages that reading may go through: the tests of all of them count, as it depends on the pair where it ends.
+    ``models`` are large ones of which whole FFNs may be read for it. Raises CheckpointError where a file cannot be read.
     """
+    pair = examined.pair
     if pair is None:
-        missing = Alone.missing(reason or "nothing of it was read")
+        missing = Alone.missing(examined.unresolved or "nothing of it was read")
         return missing, missing
+    bodies: Sequence[Body | None] = examined.look.bodies or (None, None)
+    if models and examined.look.bodies is None:
+        with suppress(BudgetExceeded):
+            bodies = [read_body(model, anatomy) for model, anatomy in zip(models, anatomies, strict=True)]
     rngs = generators(pair.seed)
     a, b = (
         look_at_sketch(
-            sketch, rngs, tests=sum(plan_tests(count_blocks(sketch.anatomy, plan[side])) for plan in plans) or None
+            sketch,
+            rngs,
+            tests=sum(plan_tests(count_blocks(sketch.anatomy, plan[side])) for plan in plans),
+            body=bodies[side] if models else None,
         )
         for side, sketch in enumerate((pair.a, pair.b))
     )

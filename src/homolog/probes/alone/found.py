@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from homolog.align.body import Body
 from homolog.checkpoint.base import Array
 from homolog.probes.alone.alike import Alike, AlikeGroup, find_alike
 from homolog.probes.alone.basis import Basis, weigh_basis
@@ -67,22 +68,39 @@ def look_alone(
     *,
     tests: int | None = None,
     alike: str | None = None,
+    body: Body | None = None,
 ) -> Alone:
-    """All that is asked of one model. ``alike`` says why units under other names are not looked for, if they are not; for the rest see
-    `find_copies`, `find_alike` and `weigh_basis`.
+    """All that is asked of one model. ``alike`` says why units under other names are not looked for, if they are not; of a large model
+    they are looked for in its ``body``. For the rest see `find_copies`, `find_alike` and `weigh_basis`.
     """
     ordered = anatomy.traits.ordered.get(Space.FFN)
     with np.errstate(all="ignore"):  # NaN and Inf of a broken checkpoint are reported by name, not by warning
         copies = find_copies(blocks, rngs, ordered=ordered, tests=tests)
         known = [group.blocks for group in copies.groups]
         centred = anatomy.traits.pre_norm and anatomy.traits.norm == "layer"
-        shared = (
-            Alike(absent=alike) if alike else find_alike(blocks, known, centred=centred, rng=rngs("alone")("alike"))
-        )
+        rng = rngs("alone")("alike")
+        if body is not None:
+            shared = find_alike(_blocks_of(body), known, centred=False, rng=rng)
+        else:
+            shared = Alike(absent=alike) if alike else find_alike(blocks, known, centred=centred, rng=rng)
         return Alone(copies, shared, weigh_basis(gains, read_rows, rngs("alone")("basis")))
 
 
-def look_at_sketch(sketch: Sketch, rngs: Callable[..., Rngs], *, tests: int | None = None) -> Alone:
+def _blocks_of(body: Body) -> list[UnitBlock]:
+    """The FFNs of a body, of large ones the units of the largest effect: what is centred and folded already."""
+    blocks = []
+    for block in body.blocks:
+        units = block.units
+        up, gate = (units.gate, None) if units.up is None else (units.up, units.gate)
+        blocks.append(
+            UnitBlock(block.layer, block.expert, block.shared, len(units), up, gate, units.down, None, digest=b"")
+        )
+    return blocks
+
+
+def look_at_sketch(
+    sketch: Sketch, rngs: Callable[..., Rngs], *, tests: int | None = None, body: Body | None = None
+) -> Alone:
     """`look_alone` of a model that was read for a comparison: nothing more is read."""
     width = sketch.anatomy.dims.width
 
@@ -100,6 +118,7 @@ def look_at_sketch(sketch: Sketch, rngs: Callable[..., Rngs], *, tests: int | No
         rngs,
         tests=tests,
         alike="a sketch holds no units whole" if sketch.frame else None,
+        body=body,
     )
 
 
