@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
 
-from homolog.align.body import Body, read_body
 from homolog.checkpoint.base import Array, Checkpoint
 from homolog.checkpoint.budget import show_bytes
 from homolog.errors import BudgetExceeded, NotCached
-from homolog.examination.examined import Examined
 from homolog.probes.alone.copies import CHANNELS, plan_tests
 from homolog.probes.alone.found import Alone, look_alone, look_at_sketch, norm_gains
 from homolog.probes.indices import Rngs
@@ -23,6 +22,10 @@ from homolog.roles.role import Anatomy, Role
 from homolog.sketch.plan import SMALL, Plans, ReadingPlan, count_blocks, spaced_layers
 from homolog.sketch.sketch import UnitBlock
 from homolog.sketch.stream import read_blocks, read_channels
+
+if TYPE_CHECKING:
+    from homolog.align.body import Body
+    from homolog.examination.examined import Examined
 
 __all__ = ["generators", "inspect", "look_at_checkpoint", "look_at_pair"]
 
@@ -111,9 +114,15 @@ def look_at_checkpoint(
             return [part for block in found for part in (block.gate, block.up) if part is not None]
 
         gains, rngs = norm_gains(channels, anatomy.dims.width), generators(seed)
-        body = read_body(checkpoint, anatomy) if values and not whole else None
+        body = _read_body(checkpoint, anatomy) if values and not whole else None
         why = None if values else "not asked for: --values compares whole FFNs"
         return look_alone(anatomy, blocks, gains, rows, rngs, alike=why, body=body)
+
+
+def _read_body(checkpoint: Checkpoint, anatomy: Anatomy) -> Body:
+    from homolog.align.body import read_body  # noqa: PLC0415 - who only inspects does not wait for it
+
+    return read_body(checkpoint, anatomy)
 
 
 def _bring(checkpoint: Checkpoint, read: Callable[[], object], announce: Callable[[str], None]) -> str | None:
@@ -152,7 +161,7 @@ def look_at_pair(
     bodies: Sequence[Body | None] = examined.look.bodies or (None, None)
     if models and examined.look.bodies is None:
         with suppress(BudgetExceeded):
-            bodies = [read_body(model, anatomy) for model, anatomy in zip(models, anatomies, strict=True)]
+            bodies = [_read_body(model, anatomy) for model, anatomy in zip(models, anatomies, strict=True)]
     rngs = generators(pair.seed)
     a, b = (
         look_at_sketch(

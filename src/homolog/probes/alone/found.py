@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from homolog.align.body import Body
 from homolog.checkpoint.base import Array
 from homolog.probes.alone.alike import Alike, AlikeGroup, find_alike
 from homolog.probes.alone.basis import Basis, weigh_basis
@@ -16,6 +15,9 @@ from homolog.probes.alone.copies import Copies, Group, find_copies
 from homolog.probes.indices import Rngs
 from homolog.roles.role import Anatomy, Role, Space
 from homolog.sketch.sketch import Sketch, UnitBlock
+
+if TYPE_CHECKING:
+    from homolog.align.body import Body
 
 __all__ = ["Alone", "look_alone", "look_at_sketch", "norm_gains"]
 
