@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.naive.heads import naive_likeness
+from tests.roles.cases import case
+from tests.roles.memory import MemoryCheckpoint
+from tests.roles.test_layouts import draw
 
 from homolog.align.agreement import measure_agreement
 from homolog.align.body import read_body
@@ -80,6 +83,38 @@ def test_heads_find_themselves_in_any_order_and_basis(seed: int) -> None:
     assert found.group.tolist() == groups.tolist()
     assert found.likeness.min() > 0.999
     assert all(value is not None and value.residual < 1e-3 for value in found.values)
+
+
+@pytest.mark.parametrize("name", ["one query projection", "dense first"])
+def test_heads_of_latent_attention_find_themselves_in_another_latent_basis(name: str) -> None:
+    one = case("deepseek_v2", name)
+    arrays = draw(one, seed=1)
+    rng, place = np.random.default_rng(4), "model.layers.0.self_attn"
+    heads = int(one.config["num_attention_heads"])
+    order = rng.permutation(heads)
+
+    def reorder(rows: Array) -> Array:
+        return rows.reshape(heads, -1, rows.shape[1])[order].reshape(rows.shape)
+
+    gain = arrays[f"{place}.kv_a_layernorm.weight"]
+    turn = draw_rotation(rng, len(gain)).astype(np.float32)
+    down = arrays[f"{place}.kv_a_proj_with_mqa.weight"].copy()
+    down[: len(gain)] = turn @ down[: len(gain)]
+    queries = next(key for key in (f"{place}.q_proj.weight", f"{place}.q_b_proj.weight") if key in arrays)
+    changed = arrays | {
+        f"{place}.kv_a_proj_with_mqa.weight": down,
+        f"{place}.kv_a_layernorm.weight": np.ones_like(gain),
+        f"{place}.kv_b_proj.weight": reorder(np.asarray((arrays[f"{place}.kv_b_proj.weight"] * gain) @ turn.T)),
+        f"{place}.o_proj.weight": reorder(arrays[f"{place}.o_proj.weight"].T).T,
+        queries: reorder(arrays[queries]),
+    }
+    a, b = (MemoryCheckpoint(tensors, one.config) for tensors in (arrays, changed))
+    sides = [read_attention(model, resolve(model), 0) for model in (a, b)]
+    assert isinstance(sides[0], Attention)
+    assert isinstance(sides[1], Attention)
+    found = match_heads(sides[0], sides[1], None)
+    assert found.head.tolist() == order.tolist()
+    assert found.likeness.min() > 0.999
 
 
 def test_heads_that_were_dropped_doubled_or_drawn_anew() -> None:
