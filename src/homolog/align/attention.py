@@ -19,13 +19,14 @@ import numpy.typing as npt
 
 from homolog.align.agreement import NOTHING, DirectedAgreement
 from homolog.align.heads import Attention, Forms, list_attention, read_attention
+from homolog.align.matching import unit_rows
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array, Checkpoint
 from homolog.roles.role import Anatomy
 
 __all__ = ["HeadAgreement", "Heads", "measure_heads", "merge_equal_heads", "read_heads"]
 
-_LAYERS, _MOST = 64, 256
+_LAYERS, _MOST = 64, 1024
 """At most so many layers, evenly over the depth, and heads of all of them together: of a layer those of the largest OV forms."""
 
 _RANK = 16
@@ -37,8 +38,9 @@ _EQUAL = 0.95
 _CANCELLED = 0.05
 """Share of the sizes of merged OV forms below which their sum counts as nothing."""
 
-_WIDEST = 256
-"""Directions in which forms are compared; of wider streams those with the largest second moment of what heads read and write."""
+_WIDEST, _SEARCHED = 256, 64
+"""Directions in which forms are compared; of wider streams those with the largest second moment of what heads read and write. And how many
+of them, the largest again, partners are looked for in."""
 
 _ROUNDS, _STILL = 30, 1e-3
 
@@ -153,10 +155,9 @@ def measure_heads(a: Heads, b: Heads, starts: Sequence[Frame]) -> HeadAgreement:
     x, y = a.turn(basis_a), b.turn(basis_b)
     fits = [_fit(x, y, (basis_a.T @ start.a) @ (start.b.T @ basis_b)) for start in starts]
     turn, fit = max(fits, key=lambda found: found[1])
-    written = _cosines((x.read, x.write), (y.read, y.write), turn)
-    asked = _cosines((x.query, x.key), (y.query, y.key), turn)
+    written = _cosines(x, y, turn)
     return HeadAgreement(
-        _look_up(written.T, asked.T, y, x), _look_up(written, asked, x, y), fit, Frame(basis_a @ turn, basis_b)
+        _look_up(written.T, y, x, turn.T), _look_up(written, x, y, turn), fit, Frame(basis_a @ turn, basis_b)
     )
 
 
@@ -166,7 +167,9 @@ def merge_equal_heads(ov: Forms, qk: Forms) -> tuple[Forms, Forms]:
     A head that was split in two comes back as it was, and heads that cancel each other go.
     """
     query, key = _normalise(*_scaled(qk))
-    alike = _cosines((query, key), (query, key)) > _EQUAL
+    whole = np.swapaxes(key, 1, 2) @ query
+    flat = whole.reshape(len(whole), -1)
+    alike = flat @ flat.T > _EQUAL
     if np.count_nonzero(alike) == len(alike):
         return ov, qk
     read, write = _scaled(ov)
@@ -241,41 +244,43 @@ def _main_directions(heads: Heads) -> Array:
     return np.ascontiguousarray(vectors[:, -_WIDEST:], dtype=np.float32)
 
 
-def _cosines(a: tuple[Array, Array], b: tuple[Array, Array], turn: Array | None = None) -> Array:
-    """Inner products (n, m) of the forms with factors ``a`` (n, r, d) and ``b`` (m, s, e), where ``turn`` (d, e) joins the streams."""
-    if turn is not None:
-        a = (a[0] @ turn, a[1] @ turn)
-    first, second = (x.reshape(-1, x.shape[2]) @ y.reshape(-1, y.shape[2]).T for x, y in zip(a, b, strict=True))
-    (n, r), (m, s) = a[0].shape[:2], b[0].shape[:2]
-    return np.asarray((first * second).reshape(n, r, m, s).sum(axis=(1, 3)), dtype=np.float32)
+def _cosines(a: Heads, b: Heads, turn: Array) -> Array:
+    """Cosines (n, m) of the OV forms of two models, whose streams ``turn`` (d, e) joins, along the main directions of ``b``."""
+    seen = turn[:, -_SEARCHED:]
+    first = _flatten(a.read @ seen, a.write @ seen)
+    second = _flatten(b.read[:, :, -_SEARCHED:], b.write[:, :, -_SEARCHED:])
+    return np.asarray(first @ second.T, dtype=np.float32)
+
+
+def _flatten(x: Array, y: Array) -> Array:
+    """Forms with the factors ``x`` and ``y`` (n, r, d) as unit vectors (n, d²)."""
+    return unit_rows((np.swapaxes(y, 1, 2) @ x).reshape(len(x), -1))
 
 
 def _fit(a: Heads, b: Heads, start: Array) -> tuple[Array, float]:
     """Rounds of matching OV forms in the frame so far and turning it towards the partners found; the frame, and how well they agree."""
     turn, fit = _nearest_rotation(start), 0.0
     for _ in range(_ROUNDS):
-        cosine = _cosines((a.read, a.write), (b.read, b.write), turn)
+        cosine = _cosines(a, b, turn)
         best_b, best_a = cosine.argmax(axis=1), cosine.argmax(axis=0)
         mutual = np.flatnonzero(best_a[best_b] == np.arange(len(a)))
         partners = best_b[mutual]
         weights = np.maximum(cosine[mutual, partners], 0.0)
         fit = float(weights.sum()) / min(len(a), len(b))
         before = turn
-        turn = _nearest_rotation(_pull(a, b, mutual, partners, weights, turn))
+        turn = _nearest_rotation(_pull(a.take(mutual), b.take(partners), weights, turn))
         if float(np.abs(turn - before).max()) < _STILL:
             break
     return turn, fit
 
 
-def _pull(
-    a: Heads, b: Heads, mine: npt.NDArray[np.intp], theirs: npt.NDArray[np.intp], weights: Array, turn: Array
-) -> Array:
-    """The gradient (d, e) of the weighted agreement of partners' OV forms with respect to the map that joins the streams."""
+def _pull(a: Heads, b: Heads, weights: Array, turn: Array) -> Array:
+    """The gradient (d, e) of the weighted agreement of OV forms, head by head, with respect to the map that joins the streams."""
+    reads, writes = ((x @ turn) @ np.swapaxes(y, 1, 2) for x, y in ((a.read, b.read), (a.write, b.write)))
     moment = np.zeros_like(turn)
-    for i, j, weight in zip(mine, theirs, weights, strict=True):
-        read, write = (a.read[i], a.write[i]), (b.read[j], b.write[j])
-        reads, writes = (read[0] @ turn) @ write[0].T, (read[1] @ turn) @ write[1].T
-        moment += weight * (read[1].T @ reads @ write[1] + read[0].T @ writes @ write[0])
+    for mine, inner, theirs in ((a.write, reads, b.write), (a.read, writes, b.read)):
+        weighed = (inner @ theirs) * weights[:, None, None]
+        moment += mine.reshape(-1, turn.shape[0]).T @ weighed.reshape(-1, turn.shape[1])
     return moment
 
 
@@ -285,9 +290,14 @@ def _nearest_rotation(moment: Array) -> Array:
     return np.asarray(u @ vt, dtype=np.float32)
 
 
-def _look_up(written: Array, asked: Array, wanted: Heads, among: Heads) -> DirectedAgreement:
-    """Cosines of QK forms (n, m) with the partner by OV forms, layer by layer; rows are ``wanted``, columns ``among``."""
+def _look_up(written: Array, wanted: Heads, among: Heads, turn: Array) -> DirectedAgreement:
+    """Layer by layer the median cosine of QK forms with those of the partners that OV forms ``written`` (n, m) name."""
     partner = written.argmax(axis=1)
+    theirs = among.take(partner)
+    first, second = (
+        (x @ turn) @ np.swapaxes(y, 1, 2) for x, y in ((wanted.query, theirs.query), (wanted.key, theirs.key))
+    )
+    asked = (first * second).sum(axis=(1, 2))
     shares: dict[int, float] = {}
     sources: dict[int, int] = {}
     for layer in np.unique(wanted.layer).tolist():
@@ -295,10 +305,10 @@ def _look_up(written: Array, asked: Array, wanted: Heads, among: Heads) -> Direc
         if wanted.cut:
             # The largest come first; only those of the larger half are sure to be among those that the other side kept.
             heads = heads[: max(1, len(heads) // 2)]
-        shares[layer] = float(np.median(asked[heads, partner[heads]]))
+        shares[layer] = float(np.median(asked[heads]))
         votes: dict[int, float] = {}
         for head in heads:
-            source = int(among.layer[partner[head]])
+            source = int(theirs.layer[head])
             votes[source] = votes.get(source, 0.0) + float(written[head, partner[head]])
         sources[layer] = max(votes, key=lambda k: (votes[k], -k))
     return DirectedAgreement(shares, sources)
