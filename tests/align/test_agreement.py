@@ -12,6 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.naive.agreement import naive_agreement
+from tests.roles.cases import case
+from tests.roles.memory import MemoryCheckpoint
+from tests.roles.test_layouts import COMPARED, draw, take_apart
 
 from homolog.align.agreement import Agreement, measure_agreement
 from homolog.align.body import Block, Body, BodyPlan, read_body
@@ -23,6 +26,7 @@ from homolog.checkpoint.base import Array
 from homolog.checkpoint.open import open_checkpoint
 from homolog.lab.disguises import draw_rotation
 from homolog.roles.resolve import resolve
+from homolog.roles.role import Role
 
 ZOO = Path(__file__).parents[1] / "zoo"
 _SEEDS = st.integers(0, 2**32 - 1)
@@ -381,3 +385,24 @@ def test_what_cannot_be_compared_is_absent_with_its_reason() -> None:
     plain = draw_body(np.random.default_rng(5), gated=False)
     assert absent([]).absent == "B has no FFN whose units read and write the residual stream"
     assert "different kinds" in str(absent(plain.blocks, gated=False).absent)
+
+
+@pytest.mark.parametrize(
+    "name", ["gemma", "gemma2", "gemma3", "nemotron", "falcon", "gptj", "cohere", "phi", "gpt_neox"]
+)
+def test_gains_are_folded_as_the_model_applies_them(name: str) -> None:
+    """Stored as the distance from one, or in common with the attention beside the FFN."""
+    one = case(*next(which for which in COMPARED if which[0] == name))
+    arrays = draw(one, seed=1)
+    model = MemoryCheckpoint(arrays, one.config)
+    anatomy = resolve(model)
+    apart = take_apart(one, arrays, anatomy)
+    gain = apart.get(Role("norm.ffn", layer=0), apart.get(Role("norm.attn", layer=0)))
+    up = apart[Role("ffn.up", layer=0)]
+    assert gain is not None
+    rows = up * (gain + (1 if anatomy.traits.norm_offset else 0))
+    if anatomy.traits.norm == "layer":
+        rows = rows - rows.mean(axis=1, keepdims=True)
+    block = read_body(model, anatomy).blocks[0]
+    read_rows = block.units.gate if block.units.up is None else block.units.up
+    np.testing.assert_allclose(np.sort(read_rows.ravel()), np.sort(rows.ravel()), rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from homolog.align.canonical import Merged, Units, find_unread, merge_equal_gates, usable_units, without_unread
 from homolog.checkpoint.base import Array, Checkpoint
-from homolog.roles.read import count_units, read_units, read_units_at, read_vector
+from homolog.roles.read import count_units, read_gain, read_units, read_units_at
 from homolog.roles.role import Anatomy, Role, Space, View
 
 __all__ = ["Block", "Body", "BodyPlan", "read_body"]
@@ -235,8 +235,7 @@ class _Norm:
 def _read_norm(checkpoint: Checkpoint, anatomy: Anatomy, layer: int) -> _Norm:
     if not anatomy.traits.pre_norm:
         return _Norm()
-    gain = anatomy.views.get(Role("norm.ffn", layer=layer))
-    return _Norm(None if gain is None else read_vector(checkpoint, gain), anatomy.traits.norm == "layer")
+    return _Norm(read_gain(checkpoint, anatomy, "norm.ffn", layer), anatomy.traits.norm == "layer")
 
 
 def _rows(checkpoint: Checkpoint, view: View, chosen: npt.NDArray[np.intp] | None) -> Array:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from homolog.checkpoint.base import Array, Checkpoint
-from homolog.roles.read import count_units, read_units, read_vector
+from homolog.roles.read import count_units, read_gain, read_units
 from homolog.roles.role import Anatomy, Role, Space, View
 
 __all__ = ["Attention", "Forms", "NoAttention", "list_attention", "read_attention"]
@@ -222,12 +222,7 @@ class _Reader:
 
     def _gain(self, kind: str) -> Array | None:
         """What a norm multiplies by; ``None`` for one without numbers."""
-        view = self._view(kind)
-        if view is None:
-            return None
-        rows = None if len(view.shape) == 1 else read_units(self._checkpoint, view, view.axes[0])
-        gain = read_vector(self._checkpoint, view) if rows is None else rows.ravel()
-        return gain + np.float32(1) if self._anatomy.traits.norm_offset else gain
+        return read_gain(self._checkpoint, self._anatomy, kind, self._layer)
 
 
 def _heads_of(view: View) -> Space:

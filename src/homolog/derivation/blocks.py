@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from homolog.align.canonical import Units, group_equal_gates, merge_group
 from homolog.checkpoint.base import Array, Checkpoint
-from homolog.roles.read import read_units, read_vector
+from homolog.roles.read import read_gain, read_units
 from homolog.roles.role import Anatomy, Role, Space
 
 __all__ = ["Place", "WholeBlock", "list_places", "read_block"]
@@ -105,8 +105,7 @@ def _living(rows: Array) -> npt.NDArray[np.bool_]:
 def _norm(checkpoint: Checkpoint, anatomy: Anatomy, layer: int) -> tuple[Array | None, bool]:
     if not anatomy.traits.pre_norm:
         return None, False
-    view = anatomy.views.get(Role("norm.ffn", layer=layer))
-    return None if view is None else read_vector(checkpoint, view), anatomy.traits.norm == "layer"
+    return read_gain(checkpoint, anatomy, "norm.ffn", layer), anatomy.traits.norm == "layer"
 
 
 def in_layers(places: Sequence[Place], layer: int) -> Iterator[Place]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from homolog.checkpoint.base import Array, Checkpoint
-from homolog.roles.role import Space, View
+from homolog.roles.role import Anatomy, Role, Space, View
 
-__all__ = ["count_units", "read_units", "read_units_at", "read_vector"]
+__all__ = ["count_units", "read_gain", "read_units", "read_units_at", "read_vector"]
 
 _BLOCK_NUMBERS = 1 << 21
 """Numbers in one block of a read that needs columns: 8 MB as float32."""
@@ -64,6 +64,19 @@ def read_vector(checkpoint: Checkpoint, view: View, start: int = 0, stop: int | 
     if start == stop:
         return np.empty(0, dtype=np.float32)
     return _read_rows(checkpoint, view, _stored(view, 0, range(start, stop)))[:, 0]
+
+
+def read_gain(checkpoint: Checkpoint, anatomy: Anatomy, kind: str, layer: int) -> Array | None:
+    """What the norm ``kind`` of a layer multiplies by, (width,); ``None`` for one without numbers.
+
+    Where files state how far a gain is from one, one is added. An FFN beside its attention may have its norm in common with it.
+    """
+    shared = "norm.attn" if anatomy.traits.parallel and kind == "norm.ffn" else kind
+    view = anatomy.views.get(Role(kind, layer=layer)) or anatomy.views.get(Role(shared, layer=layer))
+    if view is None:
+        return None
+    gain = read_vector(checkpoint, view) if len(view.shape) == 1 else read_units(checkpoint, view, view.axes[0]).ravel()
+    return gain + np.float32(1) if anatomy.traits.norm_offset else gain
 
 
 def _read_units(checkpoint: Checkpoint, view: View, axis: int, units: Sequence[int], part: slice | None) -> Array:
