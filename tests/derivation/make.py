@@ -24,14 +24,14 @@ def derive(name: str, folder: Path, *steps: dict[str, Any]) -> tuple[Path, list[
         outcome = apply_operation(shape, weights, step)
         shape, weights = outcome.shape, outcome.weights
         facts.append(outcome.facts or {})
-    return _save(name, folder, shape, weights), facts
+    return save(name, folder, shape, weights), facts
 
 
 def merge(kind: str, names: list[str], folder: Path, **arguments: Any) -> Path:
     """A merge of models of the zoo."""
     models = [load_model(ZOO / name) for name in names]
     weights = apply_merge(kind, [tensors for _, tensors in models], **arguments)
-    return _save(names[0], folder, models[0][0], weights)
+    return save(names[0], folder, models[0][0], weights)
 
 
 def move_on(name: str, folder: Path, *, seed: int, change: float = 0.1, factor: float = 0.9437) -> Path:
@@ -50,10 +50,11 @@ def move_on(name: str, folder: Path, *, seed: int, change: float = 0.1, factor: 
         if "embed" in key:
             drift[still] = 0.0
         moved[key] = np.float32(factor) * tensor + drift
-    return _save(name, folder, shape, moved)
+    return save(name, folder, shape, moved)
 
 
-def _save(name: str, folder: Path, shape: Any, weights: Any) -> Path:
+def save(name: str, folder: Path, shape: Any, weights: Any) -> Path:
+    """Weights in a folder, with the tokenizer of a model of the zoo."""
     save_weights(folder, shape, weights)
     shutil.copy(ZOO / name / "tokenizer.json", folder / "tokenizer.json")
     return folder

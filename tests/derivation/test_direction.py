@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from tests.derivation.make import ZOO, derive, move_on
+from tests.derivation.make import ZOO, derive, move_on, save
 
+from homolog.lab.store import load_model
 from homolog.pipeline import compare
 
 
@@ -91,3 +94,56 @@ def test_what_was_moved_on_in_numpy_is_later(tmp_path: Path) -> None:
     sibling = move_on("a-zh-1x", tmp_path / "sibling", seed=2, factor=0.9281)
     assert [fact.direction for fact in compare(ZOO / "a-zh-1x", child).direction.facts] == ["a_to_b"]
     assert compare(child, sibling).direction.facts == ()
+
+
+DISGUISES: dict[str, list[dict[str, Any]]] = {
+    "folded": [{"kind": "fold_norms"}],
+    "rescaled": [{"kind": "rescale", "seed": 1}],
+    "mixed": [{"kind": "mix_values", "seed": 1}],
+    "turned": [{"kind": "permute_heads", "seed": 1}, {"kind": "rotate_residual", "seed": 1}],
+    "all": [
+        {"kind": kind, "seed": 1}
+        for kind in ("permute_units", "permute_heads", "mix_values", "rescale", "rotate_residual")
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", DISGUISES)
+def test_a_disguised_copy_follows_from_its_original_both_ways_round(kind: str, tmp_path: Path) -> None:
+    folder, _ = derive("a-zh-1x", tmp_path / "b", *DISGUISES[kind])
+    forth, back = compare(ZOO / "a-zh-1x", folder), compare(folder, ZOO / "a-zh-1x")
+    assert (forth.relation, back.relation) == ("a_to_b", "b_to_a")
+    assert [fact.kind for fact in forth.direction.facts] == ["numbers_follow"]
+    assert compare(ZOO / "a", folder).relation == "undirected", "its original's parent is not its original"
+
+
+@pytest.mark.parametrize(("first", "second"), [("folded", "turned"), ("mixed", "rescaled"), ("rescaled", "all")])
+def test_two_disguised_copies_of_one_model_get_no_direction(first: str, second: str, tmp_path: Path) -> None:
+    a, b = (derive("a", tmp_path / kind, *DISGUISES[kind])[0] for kind in (first, second))
+    assert compare(a, b).relation == "undirected"
+
+
+@pytest.mark.parametrize("changed", ["layers.4.mlp.down_proj", "layers.0.self_attn.q_proj", "embed_tokens"])
+def test_a_sibling_with_one_matrix_of_its_own_is_not_what_a_disguised_copy_follows_from(
+    changed: str, tmp_path: Path
+) -> None:
+    folder, _ = derive("a", tmp_path / "b", *DISGUISES["all"])
+    shape, weights = load_model(ZOO / "a")
+    name = f"model.{changed}.weight"
+    rng = np.random.default_rng(1)
+    few = weights[name].copy()
+    few[:8] += 0.05 * few.std() * rng.standard_normal(few[:8].shape).astype(np.float32)
+    sibling = save("a", tmp_path / "sibling", shape, weights | {name: few})
+    assert compare(sibling, folder).relation == compare(folder, sibling).relation == "undirected"
+
+
+@pytest.mark.parametrize("sibling", ["a-low-rank", "a-frozen-core", "a-same-1x", "a-zh-0.2x"])
+def test_heirs_are_not_what_a_disguised_copy_of_their_parent_follows_from(sibling: str, tmp_path: Path) -> None:
+    folder, _ = derive("a", tmp_path / "b", *DISGUISES["folded"])
+    assert compare(ZOO / sibling, folder).relation == compare(folder, ZOO / sibling).relation == "undirected"
+
+
+def test_numbers_that_only_moved_tell_no_order(tmp_path: Path) -> None:
+    moved = [{"kind": kind, "seed": 1} for kind in ("permute_units", "permute_heads", "permute_residual", "flip_signs")]
+    folder, _ = derive("a", tmp_path / "b", *moved)
+    assert compare(ZOO / "a", folder).direction.facts == ()

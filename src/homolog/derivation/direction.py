@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from homolog.checkpoint.base import Array
+from homolog.derivation.follows import find_following
 from homolog.derivation.mapping import ModelMap
 from homolog.derivation.rounding import Follows, compare_rows, find_step, round_to
 from homolog.derivation.tensors import ulp
@@ -114,6 +115,7 @@ def find_direction(whole: ModelMap, pair: Pair) -> Direction:
         *_updated_by_low_rank(whole, wholes),
         *_put_on_lattice(wholes, (pair.a.lattice, pair.b.lattice)),
         *_experts_forked(wholes),
+        *_numbers_follow(wholes),
     ]
     orders = {fact.direction for fact in facts}
     if len(orders) != 1:
@@ -127,7 +129,7 @@ def find_direction(whole: ModelMap, pair: Pair) -> Direction:
     return Direction("undirected" if why else order, tuple(facts), why, rows)
 
 
-OF_THE_WHOLE = ("low_rank_rounded", "lattice_rounded", "merged", "layers_copied", "numbers_rounded")
+OF_THE_WHOLE = ("low_rank_rounded", "lattice_rounded", "merged", "layers_copied", "numbers_rounded", "numbers_follow")
 """Facts that speak of the elder's own numbers, not of a table that it may have from an ancestor."""
 
 _EXCLUDED = "the other order is excluded, but both may descend from a third model"
@@ -158,6 +160,20 @@ def _numbers_rounded(wholes: Wholes) -> Iterator[Fact]:
         younger, elder, order = ("A", "B", "b_to_a") if coarser == {0} else ("B", "A", "a_to_b")
         text = f"every number of {younger} is the one of {elder} rounded to 16 bits, and those of {elder} are finer"
         yield Fact("numbers_rounded", order, text)
+
+
+def _numbers_follow(wholes: Wholes) -> Iterator[Fact]:
+    """All numbers of one model are what a change that keeps the function makes of the other's, rounded, which the other's are not."""
+    found = find_following(wholes)
+    if found is None:
+        return
+    elder, younger = ("A", "B") if found.order == "a_to_b" else ("B", "A")
+    text = (
+        f"every number of {younger} follows from those of {elder} by a change that keeps what a model computes, to within half a step of "
+        f"{younger} ({found.forward:.1%} of them are off by more); the other way round {found.backward:.1%} of {found.numbers} numbers of "
+        f"{elder} are"
+    )
+    yield Fact("numbers_follow", found.order, text)
 
 
 def _rows_decayed(rows: Follows | None) -> Iterator[Fact]:

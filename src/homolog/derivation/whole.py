@@ -16,7 +16,7 @@ from homolog.derivation.units import BlockOrigin, look_up, turn_parts
 from homolog.roles.read import read_units, read_vector
 from homolog.roles.role import Anatomy, Role, Space, View
 
-__all__ = ["TensorPair", "Wholes", "join_wholes"]
+__all__ = ["TensorPair", "Wholes", "join_wholes", "read_view", "stored_type"]
 
 Indices = npt.NDArray[np.intp]
 Turned = tuple[WholeBlock, list[Array]]
@@ -98,7 +98,7 @@ class Wholes:
             return None
         lead = next((axis for axis in view.axes if axis is not Space.RESIDUAL), view.axes[0])
         spaces = [lead, *(axis for axis in view.axes if axis is not lead)] if len(view.axes) == 2 else list(view.axes)
-        b, a = (_read(model, v, lead) for model, v in ((self.models[1], view), (self.models[0], known)))
+        b, a = (read_view(model, v, lead) for model, v in ((self.models[1], view), (self.models[0], known)))
         size, fitted = b.size, False
         for axis, space in enumerate(spaces):
             chosen = self._counterparts(role, source, space, a.shape[axis], b.shape[axis])
@@ -113,7 +113,7 @@ class Wholes:
                 a = a * (signs[:, None] if axis == 0 and a.ndim == 2 else signs)
         if not b.size:
             return None
-        dtypes = tuple(_dtype(model, v) for model, v in ((self.models[0], known), (self.models[1], view)))
+        dtypes = tuple(stored_type(model, v) for model, v in ((self.models[0], known), (self.models[1], view)))
         return TensorPair(role, source, a, b, b.size / size, size, (dtypes[0], dtypes[1]), fitted)
 
     def _counterparts(
@@ -190,10 +190,12 @@ def _turn_layer(
     return found
 
 
-def _read(model: Checkpoint, view: View, lead: Space) -> Array:
+def read_view(model: Checkpoint, view: View, lead: Space) -> Array:
+    """A tensor with the axis that counts ``lead`` first, or a vector. Raises CheckpointError where the file cannot be read."""
     return read_vector(model, view) if len(view.shape) == 1 else read_units(model, view, lead)
 
 
-def _dtype(model: Checkpoint, view: View) -> str:
+def stored_type(model: Checkpoint, view: View) -> str:
+    """The type that a tensor is stored in; empty for one that is decoded from few bits."""
     info = model.tensors[view.tensor]
     return "" if info.lattice else info.dtype
