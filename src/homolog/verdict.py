@@ -8,7 +8,6 @@ from math import log10
 
 from homolog.derivation.layers import Inherited
 from homolog.probes.agreement import ENOUGH, BodyFinding
-from homolog.probes.attention import HeadFinding
 from homolog.probes.bounds import (
     combine_planned,
     log10_fixed_points,
@@ -182,7 +181,7 @@ def decide(evidence: Evidence) -> Verdict:
         return _agreeing(evidence, headline)
     if evidence.body.related:
         return _related_by_body(evidence)
-    if evidence.body.in_part:
+    if evidence.body.layer_agrees:
         return _related_in_part(evidence)
     if headline is None:
         return _inconclusive(evidence, "no exact test could be carried out on this pair")
@@ -267,8 +266,6 @@ def _related_by_body(evidence: Evidence) -> Verdict:
         "have one partner in the other model that all their vectors point to, whatever the order of units and the basis of the residual "
         f"stream; {body.pairs} pairs of independent models reach {body.most:.1%} at most."
     )
-    if share <= ENOUGH:
-        sentence += f" And {_heads_agree(body.heads)}."
     sentence += _other_sizes(body)
     strength = _calibrated(body.pairs, body.models)
     inherited = evidence.inherited
@@ -278,32 +275,15 @@ def _related_by_body(evidence: Evidence) -> Verdict:
 
 
 def _related_in_part(evidence: Evidence) -> Verdict:
-    """Tier 2, where attention agrees and FFNs do not, or where most units of some layers agree and those of most layers do not."""
+    """Tier 2, where most units of some layers agree and those of most layers do not."""
     body = evidence.body
-    if body.heads.related:
-        known = (
-            "are not of one kind" if body.value is None else f"are not recognised ({body.value:.1%} of the units agree)"
-        )
-        sentence = (
-            f"The weights support common descent of the attention of B, on calibrated and not exact evidence: {_heads_agree(body.heads)}. "
-            f"Its FFNs {known}."
-        )
-        strength, p = _calibrated(body.heads.pairs, body.heads.models), body.heads.log10_p
-    else:
-        sentence = (
-            f"The weights support common descent for part of B, on calibrated and not exact evidence: {body.agreement.best_layer:.0%} of "
-            "the FFN units of one layer have one partner in the other model that all their vectors point to, where no layer of "
-            f"{body.pairs} pairs of independent models exceeds {body.layer_most:.1%}; in the median layer it is {body.agreement.body:.1%}."
-        )
-        strength, p = _calibrated(body.pairs, body.models), None
-    return Verdict("partly_related", sentence + _other_sizes(body), strength, p, 2, None, (), ("distilled",))
-
-
-def _heads_agree(heads: HeadFinding) -> str:
-    return (
-        "in the median layer heads that read and write alike also ask alike (cosine "
-        f"{heads.agreement.value:.2f}, where {heads.pairs} pairs of independent models reach {heads.most:.2f} at most)"
+    sentence = (
+        f"The weights support common descent for part of B, on calibrated and not exact evidence: {body.agreement.best_layer:.0%} of "
+        "the FFN units of one layer have one partner in the other model that all their vectors point to, where no layer of "
+        f"{body.pairs} pairs of independent models exceeds {body.layer_most:.1%}; in the median layer it is {body.agreement.body:.1%}."
     )
+    strength = _calibrated(body.pairs, body.models)
+    return Verdict("partly_related", sentence + _other_sizes(body), strength, None, 2, None, (), ("distilled",))
 
 
 def _other_sizes(body: BodyFinding) -> str:
@@ -315,8 +295,17 @@ def _calibrated(pairs: int, models: int) -> str:
 
 
 def _beyond_the_bank(body: BodyFinding) -> str:
+    if not body.heads.asks_as_usual:
+        return (
+            f"heads that read and write alike also ask alike (cosine {body.heads.agreement.value:.2f} in the median layer, where "
+            f"{body.heads.pairs} pairs of independent models reach {body.heads.most:.2f} at most): copies do, and so does a student that "
+            "learned another model's predictions for long"
+        )
     if not body.heads.ordinary:
-        return f"{_heads_agree(body.heads)}: too much for chance, too little for descent"
+        return (
+            f"{body.heads.units:.1%} of the FFN units of the median layer agree in all their vectors in the frame that attention gives, "
+            f"where {body.heads.pairs} pairs of independent models reach {body.heads.units_most:.1%} at most"
+        )
     agreeing = f"{body.agreement.body:.1%} of the FFN units of the median layer agree in all their vectors"
     if body.most is None:
         return f"{agreeing}, and there is nothing to set that beside: {body.absent}"

@@ -12,7 +12,7 @@ that are copies of each other stand in nobody's way, and chance has as few units
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
@@ -22,10 +22,10 @@ import numpy.typing as npt
 from homolog.align.body import Block, Body
 from homolog.align.matching import unit_rows
 from homolog.align.residual import Frame
-from homolog.align.rotation import fit_body_frame, measure_fit
+from homolog.align.rotation import fit_body_frame
 from homolog.checkpoint.base import Array
 
-__all__ = ["NOTHING", "Agreement", "DirectedAgreement", "match_units", "measure_agreement", "prefer_heads"]
+__all__ = ["NOTHING", "Agreement", "DirectedAgreement", "match_units", "measure_agreement", "share_in_frame"]
 
 _TESTED = 256
 """Units of a truncated FFN that are looked up among all that the other side has kept."""
@@ -58,15 +58,13 @@ class Agreement:
     fit: float = 0.0
     """Mean squared cosine of partners' gates in that frame."""
     frame: Frame | None = None
-    """Of the two bodies: fitted to gates, or to attention where units agree more in that one."""
+    """Of the two bodies, fitted to gates."""
     given: DirectedAgreement = NOTHING
     """Units of B looked up in A in another frame, that of the embeddings or of the files: never the statistic, because universal
     features at the ends of the stack agree there in unrelated models."""
     absent: str | None = None
     signless: bool = False
     """Whether gates were compared up to their sign, because in one of the bodies they stand beside their opposites."""
-    by_heads: bool = False
-    """Whether the frame is the one fitted to attention."""
 
     @property
     def best_layer(self) -> float:
@@ -94,18 +92,10 @@ def measure_agreement(a: Body, b: Body, given: Frame | None = None) -> Agreement
     return Agreement(forth, back, fit, frame, known, signless=signless)
 
 
-def prefer_heads(a: Body, b: Body, agreement: Agreement, frame: Frame) -> Agreement:
-    """The agreement of two bodies in a frame that was fitted to attention alone, if it is larger than ``agreement``; else ``agreement``.
-
-    No vector of a unit had a say in that frame, so all of them are witnesses.
-    """
-    signless = agreement.signless
-    look_up = partial(_look_up, signless=signless)
-    found = Agreement(look_up(b, a, Frame(frame.b, frame.a)), look_up(a, b, frame), by_heads=True, signless=signless)
-    if found.body <= agreement.body:
-        return agreement
-    fit = measure_fit(a, b, frame, signless=signless)
-    return replace(found, frame=frame, fit=fit, given=agreement.given)
+def share_in_frame(a: Body, b: Body, frame: Frame, *, signless: bool) -> float:
+    """Agreement of two bodies in a frame that no vector of a unit had a say in, so that all of them are witnesses."""
+    forth = _look_up(b, a, Frame(frame.b, frame.a), signless=signless)
+    return max(forth.median, _look_up(a, b, frame, signless=signless).median)
 
 
 def match_units(a: Body, b: Body, agreement: Agreement) -> tuple[tuple[list[Array], ...], tuple[list[Array], ...]]:

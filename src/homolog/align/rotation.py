@@ -22,7 +22,7 @@ from homolog.align.matching import unit_rows
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 
-__all__ = ["fit_body_frame", "measure_fit", "shorten"]
+__all__ = ["fit_body_frame", "shorten"]
 
 _ROUNDS = 30
 _WIDEST = 256
@@ -57,19 +57,6 @@ def fit_body_frame(a: Body, b: Body, *, signless: bool = False) -> tuple[Frame, 
     turn, fit = _rematch(gates_a, gates_b, guess, signless=signless)
     # x @ (basis_a turn) and y @ basis_b share a frame; with a stream wider than the other, its surplus directions have no partner.
     return Frame(basis_a @ turn, basis_b), fit
-
-
-def measure_fit(a: Body, b: Body, frame: Frame, *, signless: bool = False) -> float:
-    """How well gates agree in a given frame: as `fit_body_frame` says of its own."""
-    gates = [
-        unit_rows(
-            np.concatenate([shorten(block, len(body.blocks), gated=body.gated)[0] @ basis for block in body.blocks])
-        )
-        for body, basis in ((a, frame.a), (b, frame.b))
-    ]
-    cosine = gates[0] @ gates[1].T
-    squares = _find_partners(np.asarray(np.abs(cosine) if signless else cosine))[2]
-    return float(squares.sum()) / min(len(gates[0]), len(gates[1]))
 
 
 def _guess(a: Sequence[Parts], b: Sequence[Parts]) -> Array:

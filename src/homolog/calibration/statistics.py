@@ -9,7 +9,7 @@ import numpy as np
 
 from homolog.comparison import Comparison
 from homolog.probes.agreement import LAYER, STATISTIC
-from homolog.probes.attention import HEADS
+from homolog.probes.attention import HEADS, UNITS
 
 __all__ = ["STATISTICS", "Statistic"]
 
@@ -52,6 +52,10 @@ def _heads(comparison: Comparison) -> float | None:
     return comparison.agreement.heads.value
 
 
+def _units(comparison: Comparison) -> float | None:
+    return comparison.agreement.heads.units
+
+
 def _given(comparison: Comparison) -> float | None:
     found = comparison.agreement.agreement.given
     return found.median if found.by_layer else None
@@ -59,15 +63,16 @@ def _given(comparison: Comparison) -> float | None:
 
 STATISTICS: Mapping[str, Statistic] = {
     STATISTIC: Statistic(
-        "share of FFN units whose vectors all point to one partner, in the frame fitted to gates or in that fitted to heads, median over "
-        "layers",
-        _body,
+        "share of FFN units whose vectors all point to one partner in the body frame, median over layers", _body
     ),
     LAYER: Statistic("the same in the layer where it is largest", _layer),
     HEADS: Statistic(
         "cosine of what heads ask with and that of the heads that read and write most alike, in a frame fitted to the latter, median over "
         "heads and layers",
         _heads,
+    ),
+    UNITS: Statistic(
+        "share of FFN units whose vectors all point to one partner in that frame, median over layers", _units
     ),
     "given_agreement": Statistic("the same in the frame of the embeddings, or of the files, for information", _given),
     "headline": Statistic("-log10 p of the headline of the exact tests, corrected for the planned tests", _headline),

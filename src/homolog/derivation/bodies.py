@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from homolog.align.agreement import measure_agreement, prefer_heads
+from homolog.align.agreement import measure_agreement, share_in_frame
 from homolog.align.attention import HeadAgreement, measure_heads, read_heads
 from homolog.align.body import Body, read_body
 from homolog.align.heat import measure_heat
@@ -14,6 +14,7 @@ from homolog.bank.storage import load_bank
 from homolog.checkpoint.base import Array, Checkpoint
 from homolog.derivation.layers import LayerOrigin
 from homolog.probes.agreement import BodyFinding, weigh_agreement
+from homolog.probes.attention import weigh_heads
 from homolog.probes.pair import Pair
 from homolog.roles.role import Anatomy
 from homolog.sketch.sketch import Sketch
@@ -52,9 +53,11 @@ def align_bodies(
     known = given if given is not None and (len(given.a), len(given.b)) == widths else None
     agreement = measure_agreement(first, second, known)
     heads = _measure_heads(models, anatomies, [start for start in (known, agreement.frame) if start is not None])
+    units = None
     if heads.frame is not None and agreement.absent is None:
-        agreement = prefer_heads(first, second, agreement, heads.frame)
-    finding = weigh_agreement(agreement, heads, load_bank(), anatomies)
+        units = share_in_frame(first, second, heads.frame, signless=agreement.signless)
+    bank = load_bank()
+    finding = weigh_agreement(agreement, weigh_heads(heads, units, bank), bank, anatomies)
     frame = agreement.frame
     heat = None if frame is None else measure_heat(first, second, frame)
     return SecondLook(replace(finding, heat=heat), (first, second))

@@ -57,6 +57,4 @@ def find_frame(examined: Examined, evidence: Evidence) -> tuple[Frame | None, bo
     body = look.finding
     if body.related or body.layer_agrees:
         return body.agreement.frame, False
-    if body.heads.related:
-        return body.heads.agreement.frame, False
     return (examined.embedding if evidence.agrees(_IN_FRAMES) else None), False

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from homolog.align.agreement import Agreement
-from homolog.align.attention import HeadAgreement
 from homolog.align.heat import Heat
 from homolog.bank.bank import Bank
 from homolog.errors import UsageError
-from homolog.probes.attention import HeadFinding, weigh_heads
+from homolog.probes.attention import HeadFinding
 from homolog.probes.finding import NOT_ALIGNED, Null
 from homolog.probes.initialisation import Initialisation
 from homolog.roles.role import Anatomy
@@ -85,15 +84,8 @@ class BodyFinding:
 
     @property
     def related(self) -> bool:
-        """Whether most units of most layers agree, far beyond every pair of the bank; fewer will do where heads agree as well."""
-        if self.value is None or self.most is None:
-            return False
-        return self.value > BEYOND * self.most and (self.value > ENOUGH or self.heads.related)
-
-    @property
-    def in_part(self) -> bool:
-        """Whether attention agrees and FFNs do not, or one layer does and most do not."""
-        return not self.related and (self.heads.related or self.layer_agrees)
+        """Whether most units of most layers agree, far beyond every pair of the bank."""
+        return self.value is not None and self.most is not None and self.value > max(ENOUGH, BEYOND * self.most)
 
     @property
     def layer_agrees(self) -> bool:
@@ -112,7 +104,7 @@ class BodyFinding:
 
     @property
     def remarkable(self) -> bool:
-        """Whether units or heads agree more than in pairs of the bank: too much to clear the pair."""
+        """Whether units or heads agree more than in pairs of the bank: too much to clear the pair, too little to relate it."""
         return not self.heads.ordinary or (self.value is not None and not self.ordinary)
 
     @property
@@ -169,7 +161,6 @@ class BodyFinding:
                 "histogram": list(self.histogram),
                 "outside": list(self.outside),
             },
-            "fitted_to": "heads" if found.by_heads else "gates",
             "best_layer": {"value": None if self.value is None else found.best_layer, "most": self.layer_most},
             "heads": self.heads.to_json(),
             "heat": None if self.heat is None else self.heat.to_json(),
@@ -177,11 +168,8 @@ class BodyFinding:
         }
 
 
-def weigh_agreement(
-    agreement: Agreement, heads: HeadAgreement, bank: Bank, anatomies: Sequence[Anatomy]
-) -> BodyFinding:
-    """Set the agreement of units and of heads beside the bank's. Absent where they were not comparable or the bank holds no values."""
-    asked = weigh_heads(heads, bank)
+def weigh_agreement(agreement: Agreement, asked: HeadFinding, bank: Bank, anatomies: Sequence[Anatomy]) -> BodyFinding:
+    """Set an agreement beside the bank's. Absent where the bodies were not comparable or the bank holds no values."""
     if agreement.absent:
         return BodyFinding(agreement, heads=asked, absent=agreement.absent)
     try:

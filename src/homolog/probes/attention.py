@@ -1,4 +1,8 @@
-"""Tier 2, of attention: do the heads of two models ask alike, more than those of independent models ever did?"""
+"""Attention asked apart: do the heads of two models ask alike, more than those of independent models ever did?
+
+It accuses nobody. What a model computes fixes its heads up to changes that keep the function, so a student that learns another model's
+predictions long enough comes to ask as its teacher does (docs/statistics.md). It only keeps a pair from being cleared.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,13 @@ from homolog.align.attention import HeadAgreement
 from homolog.bank.bank import Bank
 from homolog.probes.finding import NOT_ALIGNED
 
-__all__ = ["HEADS", "HeadFinding", "weigh_heads"]
+__all__ = ["HEADS", "UNITS", "HeadFinding", "weigh_heads"]
 
-HEADS = "head_agreement"
-"""The name that the bank keeps the statistic under."""
+HEADS, UNITS = "head_agreement", "body_agreement.by_heads"
+"""The names that the bank keeps the two statistics under."""
 
-ENOUGH, BEYOND, USUAL = 0.4, 2.0, 1.5
-"""Median cosine that the median layer has to reach, how many times the largest value of the bank it has to be, and up to how many times
-that one it is not remarkable. The null is wider than that of units, and widest where two small models share tokenizer and text: in the
-bank one pair in a hundred reaches 0.16. Of the lineages that this was developed on descendants keep 0.49 at least (0.17 after three times
-their ancestor's tokens), and runs from one start stay below 0.08."""
+_FEW, _BEYOND = 0.05, 3.0
+"""Share of units in the frame of attention that is not remarkable, and how many times the largest of the bank is not either."""
 
 _BINS = 40
 
@@ -30,14 +31,18 @@ _BINS = 40
 class HeadFinding:
     """Agreement of the attention of two models beside that of independent ones.
 
-    Null: the suspect was trained independently of the reference, in a way exchangeable with the trainings of the bank; calibrated.
+    Null: the suspect was trained independently of the reference, in a way exchangeable with the trainings of the bank, students among
+    them; calibrated.
     """
 
     agreement: HeadAgreement = field(default_factory=HeadAgreement)
+    units: float | None = None
+    """Share of FFN units, in the median layer, that agree in all their vectors in the frame that was fitted to attention."""
     log10_p: float | None = None
     """Conformal over the models of the bank."""
     most: float | None = None
     """The largest value of the bank; ``None`` if it holds none."""
+    units_most: float | None = None
     models: int = 0
     pairs: int = 0
     histogram: tuple[int, ...] = ()
@@ -50,27 +55,29 @@ class HeadFinding:
         return None if self.agreement.frame is None else self.agreement.value
 
     @property
-    def related(self) -> bool:
-        """Whether heads of most layers ask alike, far beyond every pair of the bank."""
-        return self.value is not None and self.most is not None and self.value > max(ENOUGH, BEYOND * self.most)
+    def asks_as_usual(self) -> bool:
+        """Whether a pair of the bank asks as much alike, or none was asked."""
+        return self.value is None or self.most is None or self.value <= self.most
 
     @property
     def ordinary(self) -> bool:
-        """Whether the value is about what the bank's pairs have too, or was not asked."""
-        return self.value is None or self.most is None or self.value <= USUAL * self.most
+        """Whether neither heads nor units in their frame agree beyond what pairs of the bank do."""
+        few = self.units is None or self.units_most is None or self.units <= max(_FEW, _BEYOND * self.units_most)
+        return self.asks_as_usual and few
 
     def to_json(self) -> dict[str, Any]:
         """As the document has it, under ``agreement.heads``."""
         return {
             "statistic": HEADS,
             "value": self.value,
+            "units": self.units,
             "log10_p": self.log10_p,
-            "thresholds": {"cosine": ENOUGH, "times_the_bank": BEYOND},
             "b_in_a": _layers(self.agreement.b_in_a.by_layer, self.agreement.b_in_a.sources),
             "a_in_b": _layers(self.agreement.a_in_b.by_layer, self.agreement.a_in_b.sources),
             "fit": self.agreement.fit,
             "bank": {
                 "most": self.most,
+                "units_most": self.units_most,
                 "models": self.models,
                 "pairs": self.pairs,
                 "histogram": list(self.histogram),
@@ -79,18 +86,23 @@ class HeadFinding:
         }
 
 
-def weigh_heads(agreement: HeadAgreement, bank: Bank) -> HeadFinding:
-    """Set the agreement of heads beside the bank's. Absent where heads were not comparable or the bank holds no values."""
+def weigh_heads(agreement: HeadAgreement, units: float | None, bank: Bank) -> HeadFinding:
+    """Set the agreement of heads, and of units in their frame, beside the bank's.
+
+    Absent where heads were not comparable or the bank holds no values.
+    """
     if agreement.absent:
         return HeadFinding(agreement, absent=agreement.absent)
-    values = bank.values(HEADS) if HEADS in bank.statistics else np.empty(0)
+    values, shares = (bank.values(name) if name in bank.statistics else np.empty(0) for name in (HEADS, UNITS))
     if not len(values):
-        return HeadFinding(agreement, absent="no null distribution: the bank holds no pair")
+        return HeadFinding(agreement, units, absent="no null distribution: the bank holds no pair")
     counts, _ = np.histogram(np.clip(values, 0.0, 1.0), bins=_BINS, range=(0.0, 1.0))
     return HeadFinding(
         agreement=agreement,
+        units=units,
         log10_p=bank.log10_p(HEADS, agreement.value),
         most=float(values[-1]),
+        units_most=float(shares[-1]) if len(shares) else None,
         models=len(bank.models),
         pairs=len(values),
         histogram=tuple(counts.tolist()),

@@ -54,13 +54,10 @@ def _heads(heads: Json | None, drawn: dict[str, Any]) -> dict[str, Any] | None:
     """The agreement of attention, drawn like that of units; ``None`` where it was not asked."""
     if not heads or heads.get("value") is None:
         return None
-    bank, thresholds, value = heads.get("bank") or {}, heads.get("thresholds") or {}, float(heads["value"])
+    bank, value = heads.get("bank") or {}, float(heads["value"])
     layers = [(int(row["layer"]), float(row["cosine"])) for row in heads.get("b_in_a") or ()]
-    decided_from = None
-    if bank.get("most") is not None and thresholds:
-        decided_from = max(float(thresholds["cosine"]), float(thresholds["times_the_bank"]) * float(bank["most"]))
     clipped = [(layer, max(cosine, 0.0)) for layer, cosine in layers]
-    drawn["bank-heads"] = draw_bank(bank.get("histogram") or (), max(value, 0.0), clipped, decided_from, cosines=True)
+    drawn["bank-heads"] = draw_bank(bank.get("histogram") or (), max(value, 0.0), clipped, None, cosines=True)
     p = heads.get("log10_p")
     return {
         "value": number(value),
