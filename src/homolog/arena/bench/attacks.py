@@ -445,7 +445,7 @@ ATTACKS: tuple[Attack, ...] = (
         "distilled",
         "A new model trained on the predictions of the base.",
         _TOKENS,
-        (0.2, 1.0, 3.0),
+        (0.2, 1.0, 3.0, 10.0),
         tokens=_as_said,
         fresh=True,
         distilled=True,
