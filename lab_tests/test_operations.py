@@ -136,6 +136,7 @@ CHANGING: list[tuple[Shape, dict[str, Any]]] = [
     *((shape, {"kind": "prune_residual", "channels": 20}) for shape in EVERY.values() if shape.family != "gpt2"),
     *((shape, {"kind": "prune_heads", "groups": 1}) for shape in EVERY.values() if shape.family != "gpt2"),
     *((shape, {"kind": "grow_experts", "experts": 4, "seed": 1}) for shape in (MOE, GROUPED)),
+    *((shape, {"kind": "regroup_experts", "parts": 2, "seed": 1}) for shape in (MOE, GROUPED)),
     (MOE, {"kind": "grow_experts", "experts": 2, "copied": True, "seed": 1}),
     (LLAMA, {"kind": "add_norms"}),
     (QWEN, {"kind": "add_norms", "gain": 0.7}),
