@@ -2,7 +2,8 @@
 
     python benchmarks/derivation.py [PART]... [--more FOLDER] [--side SIDE] [--lines]
 
-PART is ``map`` (layers, new and pruned units, expert origins), ``heads``, ``merges``, ``direction`` or ``given``; all without one.
+PART is ``map`` (layers, new and pruned units, expert origins), ``heads``, ``merges``, ``direction``, ``made`` (direction of what was made
+without training) or ``given``; all without one.
 Development and held-out lineages are counted apart; no threshold was chosen on the latter. Every trained descendant of the zoo meets its
 parent; recipes of the arena are applied to the bases and their heirs, and what they say that they did is the truth. ``--more`` names a
 folder of further trained models (`homolog lab build benchmarks/chains/*.toml --out FOLDER`, with the zoo's models in the same folder):
@@ -25,7 +26,7 @@ from homolog.align.agreement import measure_agreement
 from homolog.align.body import read_body
 from homolog.align.head_map import CARRIED, compare_heads
 from homolog.align.heads import Attention, list_attention, read_attention
-from homolog.arena.recipes import Step
+from homolog.arena.recipes import Step, list_recipes
 from homolog.arena.zoo import Zoo, read_zoo
 from homolog.checkpoint.open import open_checkpoint
 from homolog.lab.merges import apply_merge
@@ -34,6 +35,7 @@ from homolog.lab.shape import Shape, Weights
 from homolog.lab.store import load_model, save_weights
 from homolog.pipeline import compare
 from homolog.roles.resolve import resolve
+from homolog.sketch.vocabulary import read_vocabulary
 
 ZOO = Path(__file__).parent.parent / "tests" / "zoo"
 SIDES = ("development", "held out")
@@ -462,6 +464,60 @@ def measure_direction(zoo: Zoo, *, lines: bool) -> None:
     wrong.show("direction: wrong")
 
 
+_SAME = ("renamed",)
+"""Recipes that leave every number as it was."""
+
+_SIBLINGS = (
+    "norms_folded",
+    "residual_rotated",
+    "rescaled",
+    "values_mixed",
+    "quantised_int8",
+    "quantised_int4",
+    "quantised_fp8",
+    "quantised_nf4",
+    "ffn_pruned",
+    "layers_duplicated",
+)
+"""Recipes whose outcome is set beside every trained heir of the same base: siblings, of which none is the other's ancestor."""
+
+
+def measure_made(zoo: Zoo, *, lines: bool) -> None:
+    """Bases with heirs beside what every recipe of the arena makes of them without training, both ways round; and heirs beside copies."""
+    named, siblings, wrong = Tally(), Tally(), Tally()
+    kinds: dict[str, Tally] = {}
+    for base in sorted({record.root for record in zoo.records.values() if record.truth["ancestors"]}):
+        record, side = zoo.records[base], _side(zoo, base)
+        heirs = [other for other in zoo.records.values() if base in other.truth["ancestors"]]
+        shape, _ = load_model(record.folder)
+        vocabulary = read_vocabulary(record.folder)
+        unused = [] if vocabulary is None else sorted(vocabulary.ids[token] for token in vocabulary.untrained)
+        for recipe, steps in list_recipes(shape, unused).items():
+            if recipe in _SAME:
+                continue
+            with derived(zoo, base, steps) as (folder, _):
+                pairs = [(record.folder, folder, "a_to_b"), (folder, record.folder, "b_to_a")]
+                if recipe in _SIBLINGS:
+                    pairs += [pair for heir in heirs for pair in ((heir.folder, folder, ""), (folder, heir.folder, ""))]
+                for a, b, truth in pairs:
+                    found = compare(a, b).direction
+                    facts = {fact.direction for fact in found.facts}
+                    is_wrong = found.relation not in (truth, "undirected") or bool(truth and facts - {truth})
+                    wrong.add(side, int(is_wrong), 1)
+                    if truth:
+                        for tally in (named, kinds.setdefault(recipe, Tally())):
+                            tally.add(side, int(found.relation == truth), 1)
+                    else:
+                        siblings.add(side, int(found.relation == "undirected"), 1)
+                    if lines and (is_wrong or (truth and found.relation != truth)):
+                        print(f"  {'WRONG' if is_wrong else 'open'}: {a.name} | {b.name} ({recipe}): {found.why}")
+    for recipe, tally in kinds.items():
+        tally.show(f"made without training: {recipe}")
+    named.show("made without training: directed")
+    siblings.show("made without training: siblings, none named")
+    wrong.show("made without training: wrong")
+
+
 def _related(zoo: Zoo) -> Iterator[tuple[str, str]]:
     for first, second in itertools.combinations(sorted(zoo.records), 2):
         if zoo.records[first].family & zoo.records[second].family:
@@ -514,6 +570,7 @@ def main() -> None:
         "heads": measure_heads,
         "merges": measure_merges,
         "direction": measure_direction,
+        "made": measure_made,
         "given": measure_given,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

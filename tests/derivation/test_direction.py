@@ -147,3 +147,57 @@ def test_numbers_that_only_moved_tell_no_order(tmp_path: Path) -> None:
     moved = [{"kind": kind, "seed": 1} for kind in ("permute_units", "permute_heads", "permute_residual", "flip_signs")]
     folder, _ = derive("a", tmp_path / "b", *moved)
     assert compare(ZOO / "a", folder).direction.facts == ()
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8", "int4", "nf4"])
+@pytest.mark.parametrize("name", ["a-zh-1x", "q", "m"])
+def test_numbers_put_through_few_bits_are_later(name: str, kind: str, tmp_path: Path) -> None:
+    folder, _ = derive(name, tmp_path / "b", {"kind": "quantise", "format": kind})
+    forth, back = compare(ZOO / name, folder), compare(folder, ZOO / name)
+    assert (forth.relation, back.relation) == ("a_to_b", "b_to_a")
+    assert [fact.kind for fact in forth.direction.facts] == ["lattice_rounded"]
+    assert kind in forth.direction.facts[0].text
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4", "fp8"])
+@pytest.mark.parametrize("sibling", ["a-low-rank", "a-frozen-core", "a-same-1x", "a-zh-0.2x"])
+def test_heirs_are_not_what_a_quantised_copy_of_their_parent_came_from(sibling: str, kind: str, tmp_path: Path) -> None:
+    folder, _ = derive("a", tmp_path / "b", {"kind": "quantise", "format": kind})
+    assert compare(ZOO / sibling, folder).relation == compare(folder, ZOO / sibling).relation == "undirected"
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4", "nf4"])
+@pytest.mark.parametrize("changed", ["norm", "embed_tokens", "layers.2.mlp.up_proj"])
+def test_a_sibling_with_one_tensor_of_its_own_is_not_what_a_quantised_copy_came_from(
+    changed: str, kind: str, tmp_path: Path
+) -> None:
+    folder, _ = derive("a", tmp_path / "b", {"kind": "quantise", "format": kind})
+    shape, weights = load_model(ZOO / "a")
+    name = f"model.{changed}.weight"
+    noise = np.random.default_rng(1).standard_normal(weights[name].shape).astype(np.float32)
+    own = weights[name] + 0.1 * weights[name].std() * noise
+    sibling = save("a", tmp_path / "sibling", shape, weights | {name: own})
+    assert compare(sibling, folder).relation == compare(folder, sibling).relation == "undirected"
+
+
+def test_two_quantised_copies_get_no_direction(tmp_path: Path) -> None:
+    a, b = (derive("a", tmp_path / kind, {"kind": "quantise", "format": kind})[0] for kind in ("int8", "fp8"))
+    assert compare(a, b).relation == compare(b, a).relation == "undirected"
+
+
+def test_pruning_and_nothing_else_is_told_both_ways_round(tmp_path: Path) -> None:
+    folder, _ = derive("a-zh-1x", tmp_path / "b", {"kind": "prune_ffn", "units": 64})
+    forth, back = compare(ZOO / "a-zh-1x", folder), compare(folder, ZOO / "a-zh-1x")
+    assert (forth.relation, back.relation) == ("a_to_b", "b_to_a")
+    assert "only_pruned" in {fact.kind for fact in forth.direction.facts}
+
+
+@pytest.mark.parametrize("sibling", ["a-low-rank", "a-frozen-core", "a-same-1x", "a-zh-0.2x"])
+def test_heirs_are_not_what_a_pruned_copy_of_their_parent_came_from(sibling: str, tmp_path: Path) -> None:
+    folder, _ = derive("a", tmp_path / "b", {"kind": "prune_ffn", "units": 64})
+    assert compare(ZOO / sibling, folder).relation == compare(folder, ZOO / sibling).relation == "undirected"
+
+
+def test_units_added_here_and_there_are_not_taken_for_pruned_ones(tmp_path: Path) -> None:
+    folder, _ = derive("a", tmp_path / "b", {"kind": "widen_ffn", "units": 64, "interleave": True, "seed": 1})
+    assert compare(ZOO / "a", folder).relation == compare(folder, ZOO / "a").relation == "undirected"

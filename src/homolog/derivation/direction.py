@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from homolog.checkpoint.base import Array
+from homolog.derivation.few_bits import find_few_bits
 from homolog.derivation.follows import find_following
 from homolog.derivation.mapping import ModelMap
 from homolog.derivation.rounding import Follows, compare_rows, find_step, round_to
-from homolog.derivation.tensors import ulp
+from homolog.derivation.tensors import judge_tensor, ulp
 from homolog.derivation.whole import TensorPair, Wholes
 from homolog.probes.pair import Pair
+from homolog.roles.role import Space
 from homolog.sketch.sketch import Sketch
 
 __all__ = ["Direction", "Fact", "find_direction"]
@@ -111,9 +113,10 @@ def find_direction(whole: ModelMap, pair: Pair) -> Direction:
         *_numbers_rounded(wholes),
         *_rows_decayed(rows),
         *_layers_doubled(wholes),
-        *_units_scattered(whole),
+        *(scattered := list(_units_scattered(whole))),
+        *(_nothing_else(wholes, fact) for fact in scattered if _is_nothing_else(wholes, fact.direction)),
         *_updated_by_low_rank(whole, wholes),
-        *_put_on_lattice(wholes, (pair.a.lattice, pair.b.lattice)),
+        *_put_on_levels(wholes, (pair.a.lattice, pair.b.lattice)),
         *_experts_forked(wholes),
         *_numbers_follow(wholes),
     ]
@@ -129,7 +132,15 @@ def find_direction(whole: ModelMap, pair: Pair) -> Direction:
     return Direction("undirected" if why else order, tuple(facts), why, rows)
 
 
-OF_THE_WHOLE = ("low_rank_rounded", "lattice_rounded", "merged", "layers_copied", "numbers_rounded", "numbers_follow")
+OF_THE_WHOLE = (
+    "low_rank_rounded",
+    "lattice_rounded",
+    "merged",
+    "layers_copied",
+    "numbers_rounded",
+    "numbers_follow",
+    "only_pruned",
+)
 """Facts that speak of the elder's own numbers, not of a table that it may have from an ancestor."""
 
 _EXCLUDED = "the other order is excluded, but both may descend from a third model"
@@ -268,6 +279,34 @@ def _units_scattered(whole: ModelMap) -> Iterator[Fact]:
             yield Fact("units_pruned", order, text)
 
 
+def _is_nothing_else(wholes: Wholes, order: str) -> bool:
+    """Whether both hold the same numbers but for units of dense FFNs that the younger lacks."""
+    dims = [replace(anatomy.dims, ffn=0) for anatomy in wholes.anatomies]
+    if dims[0] != dims[1] or any(a != b for b, a in wholes.layers.items()):
+        return False
+    for pair in wholes.pairs():
+        if pair.source is None or pair.fitted:
+            return False
+        same = pair.a == pair.b
+        view = wholes.anatomies[0].views[pair.source]
+        if order == "b_to_a" and Space.FFN in view.axes:
+            units = view.shape[view.axes.index(Space.FFN)]
+            if int(same.reshape(len(same), -1).all(axis=1).sum()) < units:
+                return False
+        elif pair.covered < 1.0 or not same.all():
+            return False
+    return True
+
+
+def _nothing_else(wholes: Wholes, fact: Fact) -> Fact:
+    elder, younger = ("A", "B") if fact.direction == "a_to_b" else ("B", "A")
+    size = sum(int(np.prod(view.shape)) for view in wholes.anatomies["AB".index(younger)].views.values())
+    text = (
+        f"all {size} numbers of {younger} are those of {elder}, bit for bit: nothing but those units sets the two apart"
+    )
+    return Fact("only_pruned", fact.direction, text)
+
+
 def _missing_units(wholes: Wholes) -> dict[int, set[int]]:
     """Layer of A → the units of its dense FFN that no unit of B's carries, where B's carry the others in order."""
     found: dict[int, set[int]] = {}
@@ -341,8 +380,11 @@ def _put_on_lattice(wholes: Wholes, lattices: tuple[str, str]) -> Iterator[Fact]
     size = _group(lattices[0] or lattices[1])
     near, spread = [], []
     for pair in wholes.pairs():
-        matrix = pair.role.layer >= 0 and pair.role.part == "weight" and pair.b.ndim == 2 and pair.source is not None
-        if not matrix or min(pair.b.shape) < _SMALLEST or np.array_equal(pair.a, pair.b):
+        if pair.source is None or not pair.b.size or np.array_equal(pair.a, pair.b):
+            continue
+        if pair.b.ndim != 2 or min(pair.b.shape) < _SMALLEST:
+            if judge_tensor(pair).state != "near_frozen":
+                return  # a sibling may have learned what is not quantised
             continue
         if pair.covered < 1.0:
             return
@@ -361,6 +403,20 @@ def _put_on_lattice(wholes: Wholes, lattices: tuple[str, str]) -> Iterator[Fact]
             "evenly between levels: rounding does that, and cannot be undone"
         )
         yield Fact("lattice_rounded", order, text)
+
+
+def _put_on_levels(wholes: Wholes, lattices: tuple[str, str]) -> Iterator[Fact]:
+    """One model's matrices are the other's through few bits, and all else is the same."""
+    found = find_few_bits(wholes.pairs())
+    if found is None:
+        yield from _put_on_lattice(wholes, lattices)
+        return
+    elder, younger = ("A", "B") if found[0] == "a_to_b" else ("B", "A")
+    text = (
+        f"the matrices of {younger} are those of {elder} rounded to few bits ({found[1]}) and written out again, and all else is the "
+        f"same bit for bit: the numbers of {elder} lie between those levels"
+    )
+    yield Fact("lattice_rounded", found[0], text)
 
 
 def _group(lattice: str) -> int:
