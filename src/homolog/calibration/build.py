@@ -156,7 +156,7 @@ def _gather(folders: Sequence[Path], extend: Bank | None) -> list[_Member]:
 def _measure(a: _Member, b: _Member, seed: int) -> Values:
     assert a.path is not None
     assert b.path is not None
-    comparison = compare(a.path, b.path, seed=seed)
+    comparison = compare(a.path, b.path, seed=seed, deep=True)
     p = comparison.verdict.log10_p
     if comparison.verdict.verdict == "identical" or (p is not None and p <= RELATED):
         found = f"{comparison.verdict.verdict} (log10 p {p})"
