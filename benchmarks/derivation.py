@@ -479,7 +479,10 @@ _SIBLINGS = (
     "ffn_pruned",
     "layers_duplicated",
 )
-"""Recipes whose outcome is set beside every trained heir of the same base: siblings, of which none is the other's ancestor."""
+"""Recipes whose outcome is set beside trained heirs of the same base: siblings, of which none is the other's ancestor."""
+
+_HEIRS = 6
+"""Heirs of a base, the first by name, that are set beside such copies."""
 
 
 def measure_made(zoo: Zoo, *, lines: bool) -> None:
@@ -488,7 +491,7 @@ def measure_made(zoo: Zoo, *, lines: bool) -> None:
     kinds: dict[str, Tally] = {}
     for base in sorted({record.root for record in zoo.records.values() if record.truth["ancestors"]}):
         record, side = zoo.records[base], _side(zoo, base)
-        heirs = [other for other in zoo.records.values() if base in other.truth["ancestors"]]
+        heirs = [other for name, other in sorted(zoo.records.items()) if base in other.truth["ancestors"]][:_HEIRS]
         shape, _ = load_model(record.folder)
         vocabulary = read_vocabulary(record.folder)
         unused = [] if vocabulary is None else sorted(vocabulary.ids[token] for token in vocabulary.untrained)

@@ -201,3 +201,8 @@ def test_heirs_are_not_what_a_pruned_copy_of_their_parent_came_from(sibling: str
 def test_units_added_here_and_there_are_not_taken_for_pruned_ones(tmp_path: Path) -> None:
     folder, _ = derive("a", tmp_path / "b", {"kind": "widen_ffn", "units": 64, "interleave": True, "seed": 1})
     assert compare(ZOO / "a", folder).relation == compare(folder, ZOO / "a").relation == "undirected"
+
+
+def test_a_copy_with_layers_twice_is_not_what_an_heir_of_its_original_was_updated_from(tmp_path: Path) -> None:
+    folder, _ = derive("a", tmp_path / "b", {"kind": "keep_layers", "layers": [0, 1, 2, 3, 1, 2, 3, 4]})
+    assert relation("a-low-rank", folder) == relation(folder, "a-low-rank") == "undirected"

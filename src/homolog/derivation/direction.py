@@ -500,7 +500,7 @@ def _holds_all(whole: ModelMap, order: str) -> bool:
         scattered = _are_scattered(list(_missing_units(wholes).values()))
     else:
         complete = all(source is not None for source in wholes.layers.values()) and widths[1] <= widths[0]
-        complete = complete and len(wholes.layers) == wholes.anatomies[1].dims.layers
+        complete = complete and len(set(wholes.layers.values())) == wholes.anatomies[1].dims.layers  # none stands twice
         lost = {layer: (units.new, units.b) for layer, units in whole.units.items()}
         scattered = _are_scattered(list(_new_units(wholes).values()))
     return complete and (scattered or all(missing <= _FEW * of for missing, of in lost.values()))

@@ -27,8 +27,9 @@ __all__ = ["Following", "find_following"]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-_LARGEST = 2**28
-"""Numbers up to which models are looked at: a stream in another basis takes width² products of each row."""
+_LARGEST, _LARGEST_TENSOR = 2**28, 2**24
+"""Numbers of a model, and of one tensor, up to which they are looked at: tensors are held whole in double precision, and a stream in
+another basis takes width² products of each row."""
 
 _HALF = 0.505
 """Steps by which a number may miss what it follows from; a hundredth of that is for what was computed in single precision."""
@@ -87,8 +88,10 @@ def find_following(wholes: Wholes) -> Following | None:
     Every tensor of the younger has to follow, and every unit, head, channel and token of both to have one counterpart. Stops at the first
     tensor that does not. Raises CheckpointError where a file cannot be read.
     """
-    if max(_count(anatomy) for anatomy in wholes.anatomies) > _LARGEST:
-        return None
+    for anatomy in wholes.anatomies:
+        sizes = [int(np.prod(view.shape)) for view in anatomy.views.values()]
+        if sum(sizes) > _LARGEST or max(sizes, default=0) > _LARGEST_TENSOR:
+            return None
     try:
         forth = _Way(wholes.models, wholes.anatomies, _read_maps(wholes))
         for order, way, other in (("a_to_b", forth, forth.back()), ("b_to_a", forth.back(), forth)):
@@ -442,7 +445,3 @@ def _fit_factors(rows: Floats, wanted: Floats, step: Floats, *, exact: bool) -> 
 def _cheapest_first(role: Role) -> tuple[bool, Role]:
     """Token tables last: they are large, and what trains leaves no layer as it was."""
     return role.layer < 0, role
-
-
-def _count(anatomy: Anatomy) -> int:
-    return sum(int(np.prod(view.shape)) for view in anatomy.views.values())
