@@ -26,8 +26,12 @@ from homolog.roles.role import Anatomy
 
 __all__ = ["HeadAgreement", "Heads", "measure_heads", "merge_equal_heads", "read_heads"]
 
-_LAYERS, _MOST = 64, 1024
-"""At most so many layers, evenly over the depth, and heads of all of them together: of a layer those of the largest OV forms."""
+_LAYERS, _MOST, _NUMBERS = 64, 1024, 2**26
+"""At most so many layers, evenly over the depth, and heads of all of them together: of a layer those of the largest OV forms. And how many
+numbers are held of one model while it is read."""
+
+_WIDE, _LAYERS_OF_WIDE = 1024, 16
+"""Width from which fewer layers are looked at: heads of these take longer to decompose than all else that is done with them."""
 
 _RANK = 16
 """Directions of a form that are kept, the largest first."""
@@ -49,19 +53,20 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Heads of a model, each with two forms of rank r and norm one: ``Σ_j write_j read_jᵀ`` and ``Σ_j key_j query_jᵀ``."""
+    """Heads of a model, each with two forms of rank r: ``Σ_j write_j read_jᵀ`` and ``Σ_j key_j query_jᵀ``, along main directions."""
 
-    width: int
+    basis: Array
+    """(d, t): the directions of the stream in which heads are given."""
     layer: npt.NDArray[np.intp]
     """(n,): of every head; within a layer the heads of the largest OV forms come first."""
     read: Array
-    """(n, r, d)."""
+    """(n, r, t)."""
     write: Array
-    """(n, r, d)."""
+    """(n, r, t)."""
     query: Array
-    """(n, s, d)."""
+    """(n, s, t)."""
     key: Array
-    """(n, s, d)."""
+    """(n, s, t)."""
     cut: bool = False
     """Whether only heads of the largest OV forms were kept."""
     absent: str | None = None
@@ -74,13 +79,15 @@ class Heads:
     def missing(cls, reason: str) -> Heads:
         """None, with the reason."""
         none = np.empty((0, 0, 0), dtype=np.float32)
-        return cls(0, np.empty(0, dtype=np.intp), none, none, none, none, absent=reason)
+        return cls(
+            np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.intp), none, none, none, none, absent=reason
+        )
 
     def turn(self, basis: Array) -> Heads:
-        """The same heads along the directions ``basis`` (d, t)."""
+        """The same heads along fewer directions, ``basis`` (t, u) of those that they are given in."""
         return replace(
             self,
-            width=basis.shape[1],
+            basis=self.basis @ basis,
             read=self.read @ basis,
             write=self.write @ basis,
             query=self.query @ basis,
@@ -120,26 +127,40 @@ class HeadAgreement:
 def read_heads(checkpoint: Checkpoint, anatomy: Anatomy) -> Heads:
     """The heads of a resolved checkpoint in canonical form, layer by layer. Raises CheckpointError where the file cannot be read."""
     layers = list_attention(anatomy)
-    if len(layers) > _LAYERS:
-        layers = [layers[i] for i in np.linspace(0, len(layers) - 1, _LAYERS).round().astype(int)]
-    most = max(4, _MOST // max(len(layers), 1))
+    width = anatomy.dims.width
+    kept = _LAYERS if width <= _WIDE else _LAYERS_OF_WIDE
+    if len(layers) > kept:
+        layers = [layers[i] for i in np.linspace(0, len(layers) - 1, kept).round().astype(int)]
+    most = max(4, min(_MOST, _NUMBERS // (4 * _RANK * max(width, 1))) // max(len(layers), 1))
     found, cut, reason = [], False, "no layer has attention that is known"
+    moment = np.zeros((width, width) if width > _WIDEST else (0, 0), dtype=np.float32)
     for layer in layers:
         attention = read_attention(checkpoint, anatomy, layer)
         if not isinstance(attention, Attention):
             reason = attention.reason
             continue
         heads = _of_layer(attention)
+        if not len(heads):
+            continue
         cut |= len(heads) > most
-        found.append(heads.take(np.argsort(-_sizes(heads.read, heads.write), kind="stable")[:most]))
-    found = [heads for heads in found if len(heads)]
+        heads = heads.take(np.argsort(-_sizes(heads.read, heads.write), kind="stable")[:most])
+        read, write = _normalise(heads.read, heads.write)
+        query, key = _normalise(heads.query, heads.key)
+        found.append(replace(heads, read=read, write=write, query=query, key=key))
+        if moment.size:
+            moment += _second_moment(found[-1])
     if not found:
         return Heads.missing(reason)
     if len({(heads.read.shape[1], heads.query.shape[1]) for heads in found}) > 1:
         return Heads.missing("the heads of its layers differ in size")
-    read, write = _normalise(*(np.concatenate([getattr(heads, side) for heads in found]) for side in ("read", "write")))
-    query, key = _normalise(*(np.concatenate([getattr(heads, side) for heads in found]) for side in ("query", "key")))
-    return Heads(anatomy.dims.width, np.concatenate([heads.layer for heads in found]), read, write, query, key, cut)
+    basis = _main_directions(moment) if moment.size else np.eye(width, dtype=np.float32)
+    if moment.size:
+        for place, heads in enumerate(found):  # one by one, so that the whole is never held twice
+            found[place] = heads.turn(basis)
+    read, write, query, key = (
+        np.concatenate([getattr(heads, side) for heads in found]) for side in ("read", "write", "query", "key")
+    )
+    return Heads(basis, np.concatenate([heads.layer for heads in found]), read, write, query, key, cut)
 
 
 def measure_heads(a: Heads, b: Heads, starts: Sequence[Frame]) -> HeadAgreement:
@@ -151,13 +172,11 @@ def measure_heads(a: Heads, b: Heads, starts: Sequence[Frame]) -> HeadAgreement:
         return HeadAgreement(
             absent="there is no frame to begin with: no shared tokens, and FFNs that cannot be aligned"
         )
-    basis_a, basis_b = _main_directions(a), _main_directions(b)
-    x, y = a.turn(basis_a), b.turn(basis_b)
-    fits = [_fit(x, y, (basis_a.T @ start.a) @ (start.b.T @ basis_b)) for start in starts]
+    fits = [_fit(a, b, (a.basis.T @ start.a) @ (start.b.T @ b.basis)) for start in starts]
     turn, fit = max(fits, key=lambda found: found[1])
-    written = _cosines(x, y, turn)
+    written = _cosines(a, b, turn)
     return HeadAgreement(
-        _look_up(written.T, y, x, turn.T), _look_up(written, x, y, turn), fit, Frame(basis_a @ turn, basis_b)
+        _look_up(written.T, b, a, turn.T), _look_up(written, a, b, turn), fit, Frame(a.basis @ turn, b.basis)
     )
 
 
@@ -166,10 +185,8 @@ def merge_equal_heads(ov: Forms, qk: Forms) -> tuple[Forms, Forms]:
 
     A head that was split in two comes back as it was, and heads that cancel each other go.
     """
-    query, key = _normalise(*_scaled(qk))
-    whole = np.swapaxes(key, 1, 2) @ query
-    flat = whole.reshape(len(whole), -1)
-    alike = flat @ flat.T > _EQUAL
+    query, key = _normalise(*_scaled(_shorten(qk)))
+    alike = _inner(query, key) > _EQUAL
     if np.count_nonzero(alike) == len(alike):
         return ov, qk
     read, write = _scaled(ov)
@@ -188,12 +205,26 @@ def merge_equal_heads(ov: Forms, qk: Forms) -> tuple[Forms, Forms]:
     return Forms(left, size, right), Forms(*(part[kept] for part in _parts(qk)))
 
 
+def _inner(x: Array, y: Array) -> Array:
+    """Inner products (n, n) of forms with the factors ``x`` and ``y`` (n, r, d), one with another."""
+    n, r = x.shape[:2]
+    first, second = (part.reshape(n * r, -1) @ part.reshape(n * r, -1).T for part in (x, y))
+    return np.asarray((first * second).reshape(n, r, n, r).sum(axis=(1, 3)), dtype=np.float32)
+
+
 def _of_layer(attention: Attention) -> Heads:
     """The heads of one layer, equal ones merged, their forms cut to a few directions; those that do nothing are left out."""
     ov, qk = merge_equal_heads(attention.read_ov(), attention.read_qk())
     read, write = _scaled(_shorten(ov))
     query, key = _scaled(_shorten(qk))
-    heads = Heads(read.shape[2], np.full(len(read), attention.layer, dtype=np.intp), read, write, query, key)
+    heads = Heads(
+        np.eye(read.shape[2], dtype=np.float32),
+        np.full(len(read), attention.layer, dtype=np.intp),
+        read,
+        write,
+        query,
+        key,
+    )
     does = (_sizes(read, write) > _TINY) & (_sizes(query, key) > _TINY)
     return heads.take(np.flatnonzero(does))
 
@@ -235,12 +266,18 @@ def _normalise(x: Array, y: Array) -> tuple[Array, Array]:
     return np.asarray(x / root, dtype=np.float32), np.asarray(y / root, dtype=np.float32)
 
 
-def _main_directions(heads: Heads) -> Array:
-    """An orthonormal basis (d, t) that turns with the stream: all of a narrow one, the main directions of all heads of a wide one."""
-    if heads.width <= _WIDEST:
-        return np.eye(heads.width, dtype=np.float32)
-    rows = np.concatenate([part.reshape(-1, heads.width) for part in (heads.read, heads.write, heads.query, heads.key)])
-    _, vectors = np.linalg.eigh(rows.T @ rows)
+def _second_moment(heads: Heads) -> Array:
+    """Of all that the heads read and write, (d, d)."""
+    total = np.zeros((len(heads.basis), len(heads.basis)), dtype=np.float32)
+    for part in (heads.read, heads.write, heads.query, heads.key):
+        rows = part.reshape(-1, len(total))
+        total += rows.T @ rows
+    return total
+
+
+def _main_directions(moment: Array) -> Array:
+    """An orthonormal basis (d, t) that turns with the stream: the main directions of all heads of a wide one."""
+    _, vectors = np.linalg.eigh(moment)
     return np.ascontiguousarray(vectors[:, -_WIDEST:], dtype=np.float32)
 
 

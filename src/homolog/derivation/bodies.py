@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from homolog.align.agreement import measure_agreement, share_in_frame
-from homolog.align.attention import HeadAgreement, measure_heads, read_heads
+from homolog.align.attention import measure_heads, read_heads
 from homolog.align.body import Body, read_body
 from homolog.align.heat import measure_heat
 from homolog.align.residual import Frame
@@ -45,6 +45,8 @@ def align_bodies(
 
     Raises CheckpointError where a file cannot be read.
     """
+    # Heads first: of these little is kept, so that nothing large is held beside what bodies take.
+    asking_a, asking_b = (read_heads(model, anatomy) for model, anatomy in zip(models, anatomies, strict=True))
     first, second = (
         read_body(model, anatomy, shuffle=pair.rngs("body", side), tokens=_tokens(sketch))
         for side, sketch, model, anatomy in zip("ab", (pair.a, pair.b), models, anatomies, strict=True)
@@ -52,7 +54,7 @@ def align_bodies(
     widths = (first.width, second.width)
     known = given if given is not None and (len(given.a), len(given.b)) == widths else None
     agreement = measure_agreement(first, second, known)
-    heads = _measure_heads(models, anatomies, [start for start in (known, agreement.frame) if start is not None])
+    heads = measure_heads(asking_a, asking_b, [start for start in (known, agreement.frame) if start is not None])
     units = None
     if heads.frame is not None and agreement.absent is None:
         units = share_in_frame(first, second, heads.frame, signless=agreement.signless)
@@ -61,13 +63,6 @@ def align_bodies(
     frame = agreement.frame
     heat = None if frame is None else measure_heat(first, second, frame)
     return SecondLook(replace(finding, heat=heat), (first, second))
-
-
-def _measure_heads(
-    models: Sequence[Checkpoint], anatomies: Sequence[Anatomy], starts: Sequence[Frame]
-) -> HeadAgreement:
-    a, b = (read_heads(model, anatomy) for model, anatomy in zip(models, anatomies, strict=True))
-    return measure_heads(a, b, starts)
 
 
 def _tokens(sketch: Sketch) -> Array | None:
