@@ -13,7 +13,7 @@ from homolog.report.words import VERDICTS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "gallery.md"
-PICTURE, ALL_PICTURES = 60_000, 1_500_000
+PICTURE, ALL_PICTURES = 90_000, 1_500_000
 
 
 @pytest.fixture(autouse=True)
