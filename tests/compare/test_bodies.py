@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from homolog.bank.bank import Bank, BankModel
 from homolog.comparison import Comparison
 from homolog.derivation import bodies
 from homolog.lab.operations import apply_operation
+from homolog.lab.shape import Shape, Weights
 from homolog.lab.store import load_model, save_weights
 from homolog.pipeline import compare
 from homolog.probes.agreement import LAYER, STATISTIC
@@ -49,6 +50,23 @@ def small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "load_bank", lambda: bank(0.0, 0.008, 0.012))
 
 
+def unused_of(name: str) -> list[int]:
+    """The tokens of a model of the zoo that no text contains, by id."""
+    vocabulary = read_vocabulary(ZOO / name)
+    assert vocabulary is not None
+    return sorted(vocabulary.ids[token] for token in vocabulary.untrained)
+
+
+def write_changed(folder: Path, name: str, shape: Shape, weights: Weights, steps: Iterable[Mapping[str, Any]]) -> Path:
+    """The model after ``steps`` in ``folder``, with the tokenizer of the zoo's model ``name``."""
+    for step in steps:
+        outcome = apply_operation(shape, weights, dict(step))
+        shape, weights = outcome.shape, outcome.weights
+    save_weights(folder, shape, weights)
+    shutil.copy(ZOO / name / "tokenizer.json", folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def disguised(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """``disguised("a-zh-1x", "fully_disguised")`` is the folder of that model under the arena's recipe."""
@@ -56,15 +74,7 @@ def disguised(tmp_path_factory: pytest.TempPathFactory) -> Make:
     def make(name: str, recipe: str) -> Path:
         folder = tmp_path_factory.mktemp("made") / recipe
         shape, weights = load_model(ZOO / name)
-        vocabulary = read_vocabulary(ZOO / name)
-        assert vocabulary is not None
-        unused = sorted(vocabulary.ids[token] for token in vocabulary.untrained)
-        for step in list_recipes(shape, unused)[recipe]:
-            outcome = apply_operation(shape, weights, dict(step))
-            shape, weights = outcome.shape, outcome.weights
-        save_weights(folder, shape, weights)
-        shutil.copy(ZOO / name / "tokenizer.json", folder)
-        return folder
+        return write_changed(folder, name, shape, weights, list_recipes(shape, unused_of(name))[recipe])
 
     return make
 
@@ -186,18 +196,11 @@ def test_the_strongest_free_attacks_hide_no_copy_and_accuse_no_stranger(
     b: str, of: str, stranger: str, attack: str, tmp_path: Path
 ) -> None:
     shape, weights = load_model(ZOO / b)
-    vocabulary = read_vocabulary(ZOO / b)
-    assert vocabulary is not None
-    unused = sorted(vocabulary.ids[token] for token in vocabulary.untrained)
     hiding: list[dict[str, Any]] = [
         *({"kind": kind, "seed": 1} for kind in ("permute_units", "permute_heads", "mix_values", "rescale"))
     ]
-    hiding += [{"kind": "rotate_residual", "seed": 1}, {"kind": "overwrite_rows", "rows": unused, "seed": 1}]
-    for step in (*ATTACKS[attack], *hiding):
-        outcome = apply_operation(shape, weights, dict(step))
-        shape, weights = outcome.shape, outcome.weights
-    save_weights(tmp_path / "made", shape, weights)
-    shutil.copy(ZOO / b / "tokenizer.json", tmp_path / "made")
+    hiding += [{"kind": "rotate_residual", "seed": 1}, {"kind": "overwrite_rows", "rows": unused_of(b), "seed": 1}]
+    write_changed(tmp_path / "made", b, shape, weights, (*ATTACKS[attack], *hiding))
     found, other = compare(ZOO / of, tmp_path / "made"), compare(ZOO / stranger, tmp_path / "made")
     assert (found.verdict.verdict, found.verdict.tier) == ("related", 2)
     assert found.agreement.value is not None
@@ -218,20 +221,13 @@ def test_experts_regrouped_hide_no_copy_and_accuse_no_stranger(
 ) -> None:
     """Every expert of B holds parts of several of A, and the reverse; then everything that is free, and the rows overwritten."""
     shape, weights = load_model(ZOO / b)
-    vocabulary = read_vocabulary(ZOO / b)
-    assert vocabulary is not None
-    unused = sorted(vocabulary.ids[token] for token in vocabulary.untrained)
     steps: list[dict[str, Any]] = [{"kind": "regroup_experts", "parts": parts, "seed": 1}]
     steps += [
         *({"kind": kind, "seed": 1} for kind in ("permute_experts", "permute_units", "permute_heads", "mix_values"))
     ]
     steps += [{"kind": "rescale", "seed": 1}, {"kind": "rotate_residual", "seed": 1}]
-    for step in (*steps, {"kind": "overwrite_rows", "rows": unused, "seed": 1}):
-        outcome = apply_operation(shape, weights, step)
-        shape, weights = outcome.shape, outcome.weights
-    made = tmp_path / "made"
-    save_weights(made, shape, weights)
-    shutil.copy(ZOO / b / "tokenizer.json", made)
+    steps.append({"kind": "overwrite_rows", "rows": unused_of(b), "seed": 1})
+    made = write_changed(tmp_path / "made", b, shape, weights, steps)
     for first, second in ((ZOO / of, made), (made, ZOO / of)):
         found = compare(first, second)
         assert (found.verdict.verdict, found.verdict.tier) == ("related", 2)
@@ -285,16 +281,8 @@ def transplanted(tmp_path_factory: pytest.TempPathFactory, disguised: Make) -> C
             layer = key.split(".")[2] if key.startswith("model.layers.") else ""
             if (what == "ffns" and ".mlp." in key) or (what == "layers" and layer in ("2", "3", "4")):
                 changed[key] = others[key]
-        vocabulary = read_vocabulary(ZOO / name)
-        assert vocabulary is not None
-        unused = sorted(vocabulary.ids[token] for token in vocabulary.untrained)
-        for step in list_recipes(shape, unused)[HIDDEN]:
-            outcome = apply_operation(shape, changed, dict(step))
-            shape, changed = outcome.shape, outcome.weights
         folder = tmp_path_factory.mktemp("transplanted") / f"{name}-{what}"
-        save_weights(folder, shape, changed)
-        shutil.copy(ZOO / name / "tokenizer.json", folder)
-        return folder
+        return write_changed(folder, name, shape, changed, list_recipes(shape, unused_of(name))[HIDDEN])
 
     return make
 

@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from homolog.align.agreement import NOTHING, DirectedAgreement
+from homolog.align.body import spread
 from homolog.align.heads import Attention, Forms, list_attention, read_attention
 from homolog.align.matching import unit_rows
 from homolog.align.residual import Frame
+from homolog.align.rotation import WIDEST, main_directions, nearest_rotation
 from homolog.checkpoint.base import Array, Checkpoint
 from homolog.roles.role import Anatomy
 
@@ -42,9 +44,9 @@ _EQUAL = 0.95
 _CANCELLED = 0.05
 """Share of the sizes of merged OV forms below which their sum counts as nothing."""
 
-_WIDEST, _SEARCHED = 256, 64
-"""Directions in which forms are compared; of wider streams those with the largest second moment of what heads read and write. And how many
-of them, the largest again, partners are looked for in."""
+_SEARCHED = 64
+"""In how many of the directions in which forms are compared partners are looked for: those with the largest second moment of what heads
+read and write."""
 
 _ROUNDS, _STILL = 30, 1e-3
 
@@ -129,11 +131,10 @@ def read_heads(checkpoint: Checkpoint, anatomy: Anatomy) -> Heads:
     layers = list_attention(anatomy)
     width = anatomy.dims.width
     kept = _LAYERS if width <= _WIDE else _LAYERS_OF_WIDE
-    if len(layers) > kept:
-        layers = [layers[i] for i in np.linspace(0, len(layers) - 1, kept).round().astype(int)]
+    layers = spread(layers, kept)
     most = max(4, min(_MOST, _NUMBERS // (4 * _RANK * max(width, 1))) // max(len(layers), 1))
     found, cut, reason = [], False, "no layer has attention that is known"
-    moment = np.zeros((width, width) if width > _WIDEST else (0, 0), dtype=np.float32)
+    moment = np.zeros((width, width) if width > WIDEST else (0, 0), dtype=np.float32)
     for layer in layers:
         attention = read_attention(checkpoint, anatomy, layer)
         if not isinstance(attention, Attention):
@@ -153,7 +154,7 @@ def read_heads(checkpoint: Checkpoint, anatomy: Anatomy) -> Heads:
         return Heads.missing(reason)
     if len({(heads.read.shape[1], heads.query.shape[1]) for heads in found}) > 1:
         return Heads.missing("the heads of its layers differ in size")
-    basis = _main_directions(moment) if moment.size else np.eye(width, dtype=np.float32)
+    basis = main_directions(moment) if moment.size else np.eye(width, dtype=np.float32)
     if moment.size:
         for place, heads in enumerate(found):  # one by one, so that the whole is never held twice
             found[place] = heads.turn(basis)
@@ -275,12 +276,6 @@ def _second_moment(heads: Heads) -> Array:
     return total
 
 
-def _main_directions(moment: Array) -> Array:
-    """An orthonormal basis (d, t) that turns with the stream: the main directions of all heads of a wide one."""
-    _, vectors = np.linalg.eigh(moment)
-    return np.ascontiguousarray(vectors[:, -_WIDEST:], dtype=np.float32)
-
-
 def _cosines(a: Heads, b: Heads, turn: Array) -> Array:
     """Cosines (n, m) of the OV forms of two models, whose streams ``turn`` (d, e) joins, along the main directions of ``b``."""
     seen = turn[:, -_SEARCHED:]
@@ -296,7 +291,7 @@ def _flatten(x: Array, y: Array) -> Array:
 
 def _fit(a: Heads, b: Heads, start: Array) -> tuple[Array, float]:
     """Rounds of matching OV forms in the frame so far and turning it towards the partners found; the frame, and how well they agree."""
-    turn, fit = _nearest_rotation(start), 0.0
+    turn, fit = nearest_rotation(start), 0.0
     for _ in range(_ROUNDS):
         cosine = _cosines(a, b, turn)
         best_b, best_a = cosine.argmax(axis=1), cosine.argmax(axis=0)
@@ -305,7 +300,7 @@ def _fit(a: Heads, b: Heads, start: Array) -> tuple[Array, float]:
         weights = np.maximum(cosine[mutual, partners], 0.0)
         fit = float(weights.sum()) / min(len(a), len(b))
         before = turn
-        turn = _nearest_rotation(_pull(a.take(mutual), b.take(partners), weights, turn))
+        turn = nearest_rotation(_pull(a.take(mutual), b.take(partners), weights, turn))
         if float(np.abs(turn - before).max()) < _STILL:
             break
     return turn, fit
@@ -319,12 +314,6 @@ def _pull(a: Heads, b: Heads, weights: Array, turn: Array) -> Array:
         weighed = (inner @ theirs) * weights[:, None, None]
         moment += mine.reshape(-1, turn.shape[0]).T @ weighed.reshape(-1, turn.shape[1])
     return moment
-
-
-def _nearest_rotation(moment: Array) -> Array:
-    """The (partial) isometry nearest to ``moment`` (d, e): its polar factor (Schönemann 1966)."""
-    u, _, vt = np.linalg.svd(moment, full_matrices=False)
-    return np.asarray(u @ vt, dtype=np.float32)
 
 
 def _look_up(written: Array, wanted: Heads, among: Heads, turn: Array) -> DirectedAgreement:

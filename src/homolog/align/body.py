@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from homolog.checkpoint.base import Array, Checkpoint
 from homolog.roles.read import count_units, read_gain, read_units, read_units_at
 from homolog.roles.role import Anatomy, Role, Space, View
 
-__all__ = ["Block", "Body", "BodyPlan", "read_body"]
+__all__ = ["Block", "Body", "BodyPlan", "Norm", "read_body", "read_norm", "spread"]
 
 
 _BLOCK, _DENSE = 2**23, 8
@@ -117,13 +117,19 @@ def _choose(anatomy: Anatomy, most: int) -> list[Role]:
     if len(roles) <= most or not layers:
         return roles
     experts = max(1, most // len(layers))
-    kept = {layers[i] for i in np.linspace(0, len(layers) - 1, min(len(layers), most)).round().astype(int)}
+    kept = set(spread(layers, most))
     per_layer: dict[int, list[Role]] = {}
     for role in roles:
         if role.layer in kept:
             per_layer.setdefault(role.layer, []).append(role)
     # Shared experts first: they are few, and every token passes through them.
     return [role for found in per_layer.values() for role in sorted(found, key=lambda r: not r.shared)[:experts]]
+
+
+def spread(layers: Sequence[int], most: int) -> list[int]:
+    """At most so many of ``layers``, evenly from the first to the last."""
+    places = np.linspace(0, len(layers) - 1, min(len(layers), most)).round().astype(int)
+    return [layers[place] for place in places]
 
 
 def _of(anatomy: Anatomy, role: Role, kind: str, part: str = "weight") -> View | None:
@@ -145,7 +151,7 @@ class _Source:
         assert down is not None
         self._reads = [view for view in (gate, anatomy.views[role]) if view is not None]
         self._down = down
-        self._norm = _read_norm(checkpoint, anatomy, role.layer)
+        self._norm = read_norm(checkpoint, anatomy, role.layer)
         self._rng = None if shuffle is None else shuffle(str(role))
         self.total = count_units(anatomy.views[role], Space.FFN)
         self._unread: Array | None = None
@@ -159,13 +165,7 @@ class _Source:
                 self._order = self._rank()
             chosen = np.sort(self._order[start:stop])
         reads = [_rows(self._checkpoint, view, chosen) for view in self._reads]
-        if self._norm.gain is not None:
-            reads = [rows * self._norm.gain for rows in reads]
-        writes = _rows(self._checkpoint, self._down, chosen)
-        if self._norm.centred:
-            reads = [rows - rows.mean(axis=1, keepdims=True) for rows in reads]
-            writes = writes - writes.mean(axis=1, keepdims=True)
-        units = usable_units(Units(reads[0], reads[1] if len(reads) == 2 else None, writes))
+        units = usable_units(self._norm.fold(reads, _rows(self._checkpoint, self._down, chosen)))
         return units if self._rng is None else units.take(self._rng.permutation(len(units)))
 
     def collect(self, known: Units, most: int, unread: Array | None) -> Merged:
@@ -226,16 +226,28 @@ def _squares(checkpoint: Checkpoint, view: View, gain: Array | None, basis: Arra
 
 
 @dataclass(frozen=True, slots=True)
-class _Norm:
+class Norm:
+    """What the norm before an FFN does to what its units read and write."""
+
     gain: Array | None = None
     centred: bool = False
     """LayerNorm takes the mean over channels away, so nothing along it is read, and nothing written along it counts."""
 
+    def fold(self, reads: Sequence[Array], writes: Array) -> Units:
+        """Units as they act on the stream: ``reads`` are gates and ups, or what plain units read, (n, d) each."""
+        if self.gain is not None:
+            reads = [rows * self.gain for rows in reads]
+        if self.centred:
+            reads = [rows - rows.mean(axis=1, keepdims=True) for rows in reads]
+            writes = writes - writes.mean(axis=1, keepdims=True)
+        return Units(reads[0], reads[1] if len(reads) == 2 else None, writes)
 
-def _read_norm(checkpoint: Checkpoint, anatomy: Anatomy, layer: int) -> _Norm:
+
+def read_norm(checkpoint: Checkpoint, anatomy: Anatomy, layer: int) -> Norm:
+    """Of the norm before the FFN of ``layer``. Raises CheckpointError where the file cannot be read."""
     if not anatomy.traits.pre_norm:
-        return _Norm()
-    return _Norm(read_gain(checkpoint, anatomy, "norm.ffn", layer), anatomy.traits.norm == "layer")
+        return Norm()
+    return Norm(read_gain(checkpoint, anatomy, "norm.ffn", layer), anatomy.traits.norm == "layer")
 
 
 def _rows(checkpoint: Checkpoint, view: View, chosen: npt.NDArray[np.intp] | None) -> Array:

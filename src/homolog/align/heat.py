@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from homolog.align.body import Block, Body
+from homolog.align.body import Block, Body, spread
 from homolog.align.matching import unit_rows
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
@@ -70,7 +70,7 @@ def _thin(body: Body) -> list[Block]:
     """All FFNs of as many layers as may be looked at, from the first to the last."""
     layers = sorted({block.layer for block in body.blocks})
     for count in range(len(layers), 0, -1):
-        kept = {layers[i] for i in np.linspace(0, len(layers) - 1, count).round().astype(int)}
+        kept = set(spread(layers, count))
         blocks = [block for block in body.blocks if block.layer in kept]
         if len(blocks) <= _BLOCKS:
             return blocks

@@ -22,10 +22,10 @@ from homolog.align.matching import unit_rows
 from homolog.align.residual import Frame
 from homolog.checkpoint.base import Array
 
-__all__ = ["fit_body_frame", "shorten"]
+__all__ = ["WIDEST", "fit_body_frame", "main_directions", "nearest_rotation", "shorten"]
 
 _ROUNDS = 30
-_WIDEST = 256
+WIDEST = 256
 """Directions in which units are compared; of wider streams those with the largest second moment of all units."""
 
 _MOST_UNITS = 4096
@@ -49,7 +49,7 @@ def fit_body_frame(a: Body, b: Body, *, signless: bool = False) -> tuple[Frame, 
     """
     if not a.blocks or not b.blocks or a.gated != b.gated:
         raise ValueError("bodies of one kind, with at least one block each, can be aligned")
-    basis_a, basis_b = _main_directions(a), _main_directions(b)
+    basis_a, basis_b = _directions_of(a), _directions_of(b)
     x = [[part @ basis_a for part in shorten(block, len(a.blocks), gated=a.gated)] for block in a.blocks]
     y = [[part @ basis_b for part in shorten(block, len(b.blocks), gated=b.gated)] for block in b.blocks]
     gates_a, gates_b = (unit_rows(np.concatenate([parts[0] for parts in side])) for side in (x, y))
@@ -71,7 +71,7 @@ def _guess(a: Sequence[Parts], b: Sequence[Parts]) -> Array:
             scores[i, j] = weights.sum() / min(weights.shape)
             moments[i, j] = gates_a[i].T @ (weights @ gates_b[j])
     scores = (scores / scores.max()) ** _BLOCK_POWER
-    return _nearest_rotation(np.einsum("ij,ijkl->kl", scores.astype(np.float32), moments))
+    return nearest_rotation(np.einsum("ij,ijkl->kl", scores.astype(np.float32), moments))
 
 
 def _guess_signless(a: Sequence[Parts], b: Sequence[Parts]) -> Array:
@@ -97,7 +97,7 @@ def _guess_signless(a: Sequence[Parts], b: Sequence[Parts]) -> Array:
     alike = (x @ x.T) * (y @ y.T) * np.sqrt(np.outer(weight, weight))
     np.fill_diagonal(alike, 0)
     signs = np.linalg.eigh(alike)[1][:, -1]
-    return _nearest_rotation((x * (np.sqrt(weight) * signs)[:, None]).T @ y)
+    return nearest_rotation((x * (np.sqrt(weight) * signs)[:, None]).T @ y)
 
 
 def _uncorrelated(a: list[Array], b: list[Array]) -> tuple[list[Array], list[Array]]:
@@ -131,7 +131,7 @@ def _rematch(a: Array, b: Array, turn: Array, *, signless: bool) -> tuple[Array,
         before = found
         if signless:
             weights = np.asarray(weights * np.sign(signed[mutual, partners]), dtype=np.float32)
-        turn = _nearest_rotation(np.asarray((a[mutual] * weights[:, None]).T @ b[partners]))
+        turn = nearest_rotation(np.asarray((a[mutual] * weights[:, None]).T @ b[partners]))
     return turn, fit
 
 
@@ -143,23 +143,28 @@ def _find_partners(cosine: Array) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.
     return mutual, partners, np.maximum(cosine[mutual, partners], 0.0) ** 2
 
 
-def _nearest_rotation(moment: Array) -> Array:
+def nearest_rotation(moment: Array) -> Array:
     """The (partial) isometry nearest to ``moment`` (d, e): its polar factor (Schönemann 1966)."""
     u, _, vt = np.linalg.svd(moment, full_matrices=False)
     return np.asarray(u @ vt, dtype=np.float32)
 
 
-def _main_directions(body: Body) -> Array:
+def _directions_of(body: Body) -> Array:
     """An orthonormal basis (d, t) that turns with the stream: all of a narrow one, the main directions of all units of a wide one."""
-    if body.width <= _WIDEST:
+    if body.width <= WIDEST:
         return np.eye(body.width, dtype=np.float32)
     total = np.zeros((body.width, body.width), dtype=np.float32)
     for block in body.blocks:
         for part in shorten(block, len(body.blocks), gated=body.gated):
             unit = unit_rows(part)
             total += unit.T @ unit
-    _, vectors = np.linalg.eigh(total)
-    return np.ascontiguousarray(vectors[:, -_WIDEST:], dtype=np.float32)
+    return main_directions(total)
+
+
+def main_directions(moment: Array) -> Array:
+    """The eigenvectors (d, `WIDEST`) of the largest eigenvalues of a second moment (d, d), ascending: they turn with the stream."""
+    _, vectors = np.linalg.eigh(moment)
+    return np.ascontiguousarray(vectors[:, -WIDEST:], dtype=np.float32)
 
 
 def shorten(block: Block, blocks: int, *, gated: bool) -> tuple[Array, ...]:

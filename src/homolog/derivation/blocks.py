@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from homolog.align.body import read_norm
 from homolog.align.canonical import Units, group_equal_gates, merge_group
 from homolog.checkpoint.base import Array, Checkpoint
-from homolog.roles.read import read_gain, read_units
+from homolog.roles.read import read_units
 from homolog.roles.role import Anatomy, Role, Space
 
 __all__ = ["Place", "WholeBlock", "list_places", "read_block"]
@@ -64,17 +65,11 @@ def list_places(anatomy: Anatomy) -> dict[Place, Role]:
 
 def read_block(checkpoint: Checkpoint, anatomy: Anatomy, role: Role) -> WholeBlock:
     """The FFN with the up matrix ``role``. Raises CheckpointError where the file cannot be read."""
-    gain, centred = _norm(checkpoint, anatomy, role.layer)
     gate = anatomy.views.get(replace(role, kind="ffn.gate"))
     views = [view for view in (gate, anatomy.views[role]) if view is not None]
     reads = [read_units(checkpoint, view, Space.FFN) for view in views]
-    if gain is not None:
-        reads = [rows * gain for rows in reads]
     writes = read_units(checkpoint, anatomy.views[replace(role, kind="ffn.down")], Space.FFN)
-    if centred:
-        reads = [rows - rows.mean(axis=1, keepdims=True) for rows in reads]
-        writes = writes - writes.mean(axis=1, keepdims=True)
-    units = Units(reads[0], reads[1] if len(reads) == 2 else None, writes)
+    units = read_norm(checkpoint, anatomy, role.layer).fold(reads, writes)
     merged, member_of = _merge(units)
     return WholeBlock(Place(role.layer, role.expert, role.shared), merged, member_of)
 
@@ -100,12 +95,6 @@ def _merge(units: Units) -> tuple[Units, Indices]:
 def _living(rows: Array) -> npt.NDArray[np.bool_]:
     size = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     return np.asarray(np.isfinite(size) & (size > 1e-20))
-
-
-def _norm(checkpoint: Checkpoint, anatomy: Anatomy, layer: int) -> tuple[Array | None, bool]:
-    if not anatomy.traits.pre_norm:
-        return None, False
-    return read_gain(checkpoint, anatomy, "norm.ffn", layer), anatomy.traits.norm == "layer"
 
 
 def in_layers(places: Sequence[Place], layer: int) -> Iterator[Place]:
